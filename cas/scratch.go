@@ -1,0 +1,258 @@
+package cas
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// scratchDir is the directory of the store that holds everything unfinished:
+// upper directories of runs and builds, files not yet published.
+const scratchDir = "scratch"
+
+// reclaimKind is the kind of a leftover that a process has claimed in order
+// to remove it.
+const reclaimKind = "reclaim"
+
+// A Scratch is a directory under scratch/ that belongs to the process that
+// made it. The name says who that is, so that no lock, no list and no
+// supervising process is needed: what a killed process leaves is found and
+// removed by [Store.Reclaim] of the next one.
+//
+// The process may replace itself by another program (exec keeps process id and
+// start time), and what it started may go on using the directory through mounts
+// of a mount namespace of their own: both keep it alive.
+type Scratch struct {
+	path string
+}
+
+// Scratch makes an empty directory for this process. Kind is a short word of
+// lower case letters that tells a reader of the directory what it is for.
+func (s *Store) Scratch(kind string) (*Scratch, error) {
+	path := filepath.Join(s.Dir(), scratchDir, s.scratchName(kind))
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, fmt.Errorf("make scratch directory: %w", err)
+		}
+		err = os.Mkdir(path, 0o700)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make scratch directory: %w", err)
+	}
+	return &Scratch{path: path}, nil
+}
+
+// Path is the directory.
+func (sc *Scratch) Path() string { return sc.path }
+
+// Remove deletes the directory with all that is in it. Mounts still in it are
+// detached, never entered.
+func (sc *Scratch) Remove() error {
+	if err := removeScratch(filepath.Dir(sc.path), filepath.Base(sc.path)); err != nil {
+		return fmt.Errorf("remove scratch %s: %w", sc.path, err)
+	}
+	return nil
+}
+
+// scratchName is a new name, without directory, for something of this process
+// under scratch/, file or directory.
+func (s *Store) scratchName(kind string) string {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails, by its documentation
+	id := self()
+	return strings.Join([]string{
+		kind, strconv.Itoa(id.pid), id.start, id.pidNS, id.boot, hex.EncodeToString(random[:]),
+	}, ".")
+}
+
+// An owner identifies a process for as long as the machine's disk lasts: a
+// process id alone comes back after its process, and after a boot, and means
+// another process in another pid namespace. "0" stands for what /proc would not
+// tell.
+type owner struct {
+	pid   int
+	start string // clock ticks after boot: field 22 of /proc/PID/stat
+	pidNS string // inode number of the pid namespace
+	boot  string // first digits of the boot id
+}
+
+// self is this process.
+var self = sync.OnceValue(func() owner {
+	id := owner{pid: os.Getpid(), start: "0", pidNS: "0", boot: "0"}
+	if t, ok := startTime("self"); ok {
+		id.start = t
+	}
+	var st unix.Stat_t
+	if unix.Stat("/proc/self/ns/pid", &st) == nil {
+		id.pidNS = strconv.FormatUint(st.Ino, 10)
+	}
+	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil && len(b) >= 8 {
+		id.boot = string(b[:8])
+	}
+	return id
+})
+
+// parseScratchName reads the owner out of a name; false if the name is none of
+// ours.
+func parseScratchName(name string) (owner, bool) {
+	f := strings.Split(name, ".")
+	if len(f) != 6 {
+		return owner{}, false
+	}
+	pid, err := strconv.Atoi(f[1])
+	if err != nil || pid <= 0 {
+		return owner{}, false
+	}
+	return owner{pid: pid, start: f[2], pidNS: f[3], boot: f[4]}, true
+}
+
+// startTime reads when a process started; false if there is no such process or
+// it cannot be known.
+func startTime(pid string) (string, bool) {
+	// A stat line is a few hundred bytes: its numbers are at most 20 digits each.
+	var buf [2048]byte
+	n, err := readProc("/proc/"+pid+"/stat", buf[:])
+	if err != nil {
+		return "", false
+	}
+	line := string(buf[:n])
+	// The second field is the command's name in parentheses and may contain
+	// anything, spaces and parentheses too.
+	f := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
+	if len(f) < 20 {
+		return "", false
+	}
+	// proc_pid_stat(5): field 22 is starttime, and f begins with field 3.
+	return f[19], true
+}
+
+// readProc reads a small file of /proc with three system calls and none of
+// package os' polling set-up.
+func readProc(path string, buf []byte) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	return unix.Read(fd, buf)
+}
+
+// verdict says what is to be done with a scratch entry.
+type verdict int
+
+const (
+	keep   verdict = iota // in use, or not ours to judge
+	dead                  // nobody can be using it
+	orphan                // its process is gone; a mount may still use it
+)
+
+// judge looks at the owner alone, which costs no more than three system calls.
+func (o owner) judge() verdict {
+	me := self()
+	switch {
+	case o.boot != me.boot && o.boot != "0" && me.boot != "0":
+		return dead
+	case o.pidNS != me.pidNS:
+		return keep
+	case unix.Kill(o.pid, 0) == unix.ESRCH:
+		return orphan
+	case o.start == "0" || me.start == "0":
+		return keep
+	}
+	t, ok := startTime(strconv.Itoa(o.pid))
+	if !ok && unix.Kill(o.pid, 0) != unix.ESRCH {
+		return keep // /proc hides it (hidepid)
+	}
+	if t == o.start {
+		return keep
+	}
+	return orphan
+}
+
+// Reclaim removes what processes that are gone have left under scratch/.
+//
+// An entry stays while its process lives, and while a mount namespace of a
+// living process has a mount that names it: a daemon started in a container
+// goes on after the command that began it. Entries from before this boot go at
+// once. Entries made in another pid namespace of this boot are not ours to
+// judge, because their process ids mean nothing here, and stay until a plash in
+// there, or one after the next boot, takes them away. It follows that one store
+// must not be used by two machines at the same time.
+//
+// Two Reclaims at once do not disturb each other: an entry is first renamed to
+// a name of the process that removes it, and a rename has one winner. Errors of
+// single entries are collected; the others are removed all the same.
+func (s *Store) Reclaim() error {
+	dir := filepath.Join(s.Dir(), scratchDir)
+	names, err := scratchNames(dir)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	var gone, orphans []string
+	for _, name := range names {
+		o, ok := parseScratchName(name)
+		if !ok {
+			continue
+		}
+		switch o.judge() {
+		case dead:
+			gone = append(gone, name)
+		case orphan:
+			orphans = append(orphans, name)
+		}
+	}
+	if len(orphans) > 0 {
+		gone = append(gone, unmounted(orphans)...)
+	}
+	var errs []error
+	for _, name := range gone {
+		if err := s.claimAndRemove(dir, name); err != nil {
+			errs = append(errs, fmt.Errorf("reclaim scratch %s: %w", filepath.Join(dir, name), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func scratchNames(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list scratch: %w", err)
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list scratch %s: %w", dir, err)
+	}
+	return names, nil
+}
+
+func (s *Store) claimAndRemove(dir, name string) error {
+	claimed := s.scratchName(reclaimKind)
+	err := os.Rename(filepath.Join(dir, name), filepath.Join(dir, claimed))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // another process was quicker
+	}
+	if errors.Is(err, unix.EBUSY) {
+		// A mount point of our own mount namespace cannot be renamed.
+		if err := detach(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+		err = os.Rename(filepath.Join(dir, name), filepath.Join(dir, claimed))
+	}
+	if err != nil {
+		return err
+	}
+	return removeScratch(dir, claimed)
+}
