@@ -157,7 +157,7 @@ func (p *paxFields) add(key, value []byte, global bool) error {
 		p.xattrs = append(p.xattrs, Xattr{"security.selinux", v})
 	default:
 		if name, ok := bytes.CutPrefix(key, []byte("SCHILY.xattr.")); ok {
-			p.xattrs = append(p.xattrs, Xattr{string(name), cloneValue(value)})
+			p.xattrs = append(p.xattrs, Xattr{decodeXattrName(string(name)), cloneValue(value)})
 		} else if name, ok := bytes.CutPrefix(key, []byte("LIBARCHIVE.xattr.")); ok {
 			return p.addLibarchive(string(name), string(value))
 		} else if sub, ok := bytes.CutPrefix(key, []byte("GNU.sparse.")); ok && !global {
@@ -362,3 +362,13 @@ func printable(s []byte) string {
 	}
 	return strconv.Quote(string(s))
 }
+
+// GNU tar encodes the two characters of an attribute's name that a PAX key cannot
+// hold; most other writers cannot write such a name at all.
+var (
+	xattrNameEncoder = strings.NewReplacer("%", "%25", "=", "%3D")
+	xattrNameDecoder = strings.NewReplacer("%25", "%", "%3D", "=")
+)
+
+func encodeXattrName(name string) string { return xattrNameEncoder.Replace(name) }
+func decodeXattrName(name string) string { return xattrNameDecoder.Replace(name) }
