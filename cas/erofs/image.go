@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"sort"
 
 	"golang.org/x/sys/unix"
@@ -62,6 +63,24 @@ func Open(b []byte) (*Image, error) {
 		slots = slots[deviceSize:]
 	}
 	return im, nil
+}
+
+// Plain reads the superblock of the image file at path and reports whether it
+// can be shown as it is, as HasWhiteouts denies. Nothing else is verified.
+func Plain(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, fmt.Errorf("open index: %w", err)
+	}
+	defer f.Close()
+	s := make([]byte, BlockSize)
+	if _, err := f.ReadAt(s, superOffset); err != nil {
+		return false, fmt.Errorf("read index %s: %w", path, err)
+	}
+	if le.Uint32(s) != superMagic || le.Uint32(s[4:]) != superChecksum(s) {
+		return false, fmt.Errorf("read index %s: %w", path, ErrCorrupt)
+	}
+	return s[52]&flagWhiteouts == 0, nil
 }
 
 // bytes returns n bytes at an offset of the image.

@@ -33,7 +33,7 @@ const maxPath = 4096
 // an entry of its own. An implied directory takes its attributes from the
 // layers below when images are merged.
 type Tree struct {
-	// ReadDevice reads len(p) bytes at off of a device. It is called by WriteTo, for
+	// ReadDevice reads len(p) bytes at off of a device. It is called by Align, for
 	// what cannot be addressed in blocks and so is copied into the image.
 	ReadDevice func(device int, p []byte, off int64) error
 

@@ -40,7 +40,7 @@ type layout struct {
 // tree gives the same bytes. The error wraps [ErrLimit] where the tree does not
 // fit into the format.
 func (t *Tree) WriteTo(w io.WriterAt) (size int64, err error) {
-	if err := t.copyUnpacked(); err != nil {
+	if err := t.Align(); err != nil {
 		return 0, err
 	}
 	l := &layout{t: t}
@@ -51,9 +51,9 @@ func (t *Tree) WriteTo(w io.WriterAt) (size int64, err error) {
 	return l.write(w)
 }
 
-// copyUnpacked brings the data of files whose extents are not aligned into the image,
-// whole blocks at a time.
-func (t *Tree) copyUnpacked() error {
+// Align brings the data of files whose extents are not aligned into the tree,
+// whole blocks at a time, so that [Tree.ReadDevice] is not needed any more.
+func (t *Tree) Align() error {
 	var total int64
 	budget := t.budget()
 	for i := range t.inodes {

@@ -1,0 +1,343 @@
+package cas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/ihucos/plash/cas/erofs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// BlobPath is where the blob of a digest is, if the store has it.
+func (s *Store) BlobPath(d digest.Digest) string {
+	return s.path("blobs", d.Algorithm().String(), d.Encoded())
+}
+
+// OpenBlob opens a blob for reading. The error wraps [ErrNotExist] if the
+// store does not have it.
+func (s *Store) OpenBlob(d digest.Digest) (*os.File, error) {
+	if err := d.Validate(); err != nil {
+		return nil, fmt.Errorf("open blob %q: %w", d, err)
+	}
+	f, err := os.Open(s.BlobPath(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open blob %s: %w", d, ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open blob: %w", err)
+	}
+	return f, nil
+}
+
+func (s *Store) indexPath(layer digest.Digest) string {
+	return s.path("index", layer.Algorithm().String(), layer.Encoded()+".erofs")
+}
+
+func (s *Store) chainPath(chain digest.Digest) string {
+	return s.path("index", "chain", chain.Encoded()+".erofs")
+}
+
+// Index is an index file that is mapped into memory and verified.
+type Index struct {
+	*erofs.Image
+	path string
+	mem  []byte
+}
+
+// Path is the index file.
+func (ix *Index) Path() string { return ix.path }
+
+// Blobs are the layers that the index points into: extents on device n are in
+// element n-1.
+func (ix *Index) Blobs() []digest.Digest {
+	blobs := make([]digest.Digest, len(ix.Devices()))
+	for i, d := range ix.Devices() {
+		blobs[i] = digest.NewDigestFromEncoded(digest.SHA256, d.Tag)
+	}
+	return blobs
+}
+
+// Close unmaps the index. Nothing that came from it may be used afterwards.
+func (ix *Index) Close() error {
+	mem := ix.mem
+	ix.mem, ix.Image = nil, nil
+	if mem == nil {
+		return nil
+	}
+	if err := unix.Munmap(mem); err != nil {
+		return fmt.Errorf("unmap index %s: %w", ix.path, err)
+	}
+	return nil
+}
+
+// openIndex maps an index file and verifies it. The error wraps
+// fs.ErrNotExist or [erofs.ErrCorrupt] if it has to be built.
+func openIndex(path string) (*Index, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open index: %w", err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("open index: %w", err)
+	}
+	if fi.Size() == 0 {
+		return nil, fmt.Errorf("open index %s: %w: it is empty", path, erofs.ErrCorrupt)
+	}
+	// An index is never written to once it has its name, only replaced, so the
+	// mapping does not change and cannot fault behind the end.
+	mem, err := unix.Mmap(int(f.Fd()), 0, int(fi.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map index %s: %w", path, err)
+	}
+	im, err := erofs.Open(mem)
+	if err == nil {
+		err = checkTags(im)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open index %s: %w", path, err), unix.Munmap(mem))
+	}
+	return &Index{Image: im, path: path, mem: mem}, nil
+}
+
+func checkTags(im *erofs.Image) error {
+	for _, d := range im.Devices() {
+		if err := digest.SHA256.Validate(d.Tag); err != nil {
+			return fmt.Errorf("%w: blob %q: %w", erofs.ErrCorrupt, d.Tag, err)
+		}
+	}
+	return nil
+}
+
+// openOrBuild opens an index, which is built if it is lost or damaged.
+func (s *Store) openOrBuild(path string, build func() (*erofs.Tree, error)) (*Index, error) {
+	ix, err := openIndex(path)
+	if err == nil || (!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, erofs.ErrCorrupt)) {
+		return ix, err
+	}
+	tree, err := build()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.writeIndex(path, tree); err != nil {
+		return nil, err
+	}
+	return openIndex(path)
+}
+
+// writeIndex puts a tree's index at path, in the place of what is there. It is not
+// synced: what a crash may leave of it is told by its checksum and built again.
+func (s *Store) writeIndex(path string, tree *erofs.Tree) error {
+	tmp := s.path(scratchDir, s.scratchName("index"))
+	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o444)
+	if err != nil {
+		return fmt.Errorf("write index: %w", err)
+	}
+	_, err = tree.WriteTo(f)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write index: %w", err), os.Remove(tmp))
+	}
+	return nil
+}
+
+// Index opens the index of one layer: its entries alone, with what it deletes of the
+// layers below in the form that overlayfs knows. It is built from the blob if it is
+// lost or damaged.
+func (s *Store) Index(ctx context.Context, layer digest.Digest) (*Index, error) {
+	if err := layer.Validate(); err != nil {
+		return nil, fmt.Errorf("open index of %q: %w", layer, err)
+	}
+	return s.openOrBuild(s.indexPath(layer), func() (*erofs.Tree, error) {
+		tree, err := s.buildLayer(ctx, layer)
+		if err != nil {
+			return nil, fmt.Errorf("index blob %s: %w", layer, err)
+		}
+		return tree, nil
+	})
+}
+
+func (s *Store) buildLayer(ctx context.Context, layer digest.Digest) (*erofs.Tree, error) {
+	f, err := s.OpenBlob(layer)
+	if err != nil {
+		return nil, err
+	}
+	src, err := newFileSource(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	tree, _, err := parseLayer(src)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		err = tree.SetDevice(1, layer.Encoded(), src.size)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	// Only sparse files that are not aligned need the blob again.
+	tree.ReadDevice = func(_ int, p []byte, off int64) error {
+		_, err := io.ReadFull(io.NewSectionReader(f, off, int64(len(p))), p)
+		return err
+	}
+	if err := tree.Align(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return tree, f.Close()
+}
+
+// Merged opens the index of a whole stack of layers, bottom first: what a container
+// of these layers looks like. It is kept under the stack's [ChainID] and built if
+// it is not there or damaged, from the longest part of the stack that is. A single
+// layer that deletes nothing is its own merged index.
+func (s *Store) Merged(ctx context.Context, layers []digest.Digest) (*Index, error) {
+	if len(layers) == 1 {
+		ix, err := s.Index(ctx, layers[0])
+		if err != nil || !ix.HasWhiteouts() {
+			return ix, err
+		}
+		if err := ix.Close(); err != nil {
+			return nil, err
+		}
+	}
+	chain := ChainID(layers)
+	if chain == "" {
+		chain = digest.SHA256.FromBytes(nil) // container 0
+	}
+	return s.openOrBuild(s.chainPath(chain), func() (*erofs.Tree, error) {
+		tree, err := s.buildMerged(ctx, layers)
+		if err != nil {
+			return nil, fmt.Errorf("merge %d layers: %w", len(layers), err)
+		}
+		return tree, nil
+	})
+}
+
+func (s *Store) buildMerged(ctx context.Context, layers []digest.Digest) (*erofs.Tree, error) {
+	tree := erofs.NewTree()
+	apply := func(ix *Index, err error) error {
+		if err != nil {
+			return err
+		}
+		return errors.Join(tree.Apply(ix.Image), ix.Close())
+	}
+	from := 0
+	for n := len(layers) - 1; n > 0; n-- {
+		if s.HasMerged(layers[:n]) {
+			if err := apply(s.Merged(ctx, layers[:n])); err != nil {
+				return nil, err
+			}
+			from = n
+			break
+		}
+	}
+	for _, l := range layers[from:] {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := apply(s.Index(ctx, l)); err != nil {
+			return nil, fmt.Errorf("layer %s: %w", l, err)
+		}
+	}
+	return tree, nil
+}
+
+// HasMerged reports whether the merged index of a stack of layers is there, so that
+// [Store.Merged] need not build it.
+func (s *Store) HasMerged(layers []digest.Digest) bool {
+	if len(layers) == 1 {
+		if plain, err := erofs.Plain(s.indexPath(layers[0])); err == nil && plain {
+			return true
+		}
+	}
+	return s.HasMergedChain(ChainID(layers))
+}
+
+// HasMergedChain is [Store.HasMerged] for the stack of a ChainID; it does not know
+// of single layers that are their own merged index.
+func (s *Store) HasMergedChain(chain digest.Digest) bool {
+	if chain == "" {
+		return false
+	}
+	_, err := os.Stat(s.chainPath(chain))
+	return err == nil
+}
+
+// View is a merged index with its blobs open, for reading content.
+type View struct {
+	*Index
+	devices []*os.File
+}
+
+// View opens the merged index of a stack of layers and its blobs.
+func (s *Store) View(ctx context.Context, layers []digest.Digest) (*View, error) {
+	ix, err := s.Merged(ctx, layers)
+	if err != nil {
+		return nil, err
+	}
+	v := &View{Index: ix}
+	f, err := os.Open(ix.Path())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open index: %w", err), v.Close())
+	}
+	v.devices = append(v.devices, f)
+	for _, d := range ix.Blobs() {
+		f, err := s.OpenBlob(d)
+		if err != nil {
+			return nil, errors.Join(err, v.Close())
+		}
+		v.devices = append(v.devices, f)
+	}
+	return v, nil
+}
+
+// Device is the open file behind [erofs.Extent.Device] n.
+func (v *View) Device(n int) *os.File { return v.devices[n] }
+
+// ReadAt reads the content of a regular file, as [io.ReaderAt] does. Holes are zeros.
+func (v *View) ReadAt(in *erofs.Inode, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read at %d: %w", off, unix.EINVAL)
+	}
+	if off >= in.Size {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(p)), in.Size-off))
+	clear(p[:n])
+	var failed error
+	err := v.Extents(in, func(e erofs.Extent) bool {
+		from, to := max(e.Off, off), min(e.Off+e.Len, off+int64(n))
+		if from < to {
+			_, failed = io.ReadFull(io.NewSectionReader(v.devices[e.Device], e.Phys+from-e.Off, to-from), p[from-off:to-off])
+		}
+		return failed == nil && to < off+int64(n)
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return 0, fmt.Errorf("read inode %d: %w", in.NID, err)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Close closes the blobs and the index.
+func (v *View) Close() error {
+	var err error
+	for _, f := range slices.Backward(v.devices) {
+		err = errors.Join(err, f.Close())
+	}
+	v.devices = nil
+	return errors.Join(err, v.Index.Close())
+}
