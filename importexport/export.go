@@ -1,0 +1,210 @@
+package importexport
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/cas/erofs"
+	"github.com/ihucos/plash/cas/tarstream"
+	"github.com/ihucos/plash/container"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// exportBuffer is what is gathered before it is written: most entries are
+// smaller than a system call is worth.
+const exportBuffer = 512 << 10
+
+// ExportTar writes the whole tree of a container as one tar: "./" first, parents
+// before their entries, these sorted by name; hard links as links to the first
+// of their names, sparse files as such. The same container gives the same
+// bytes, on every machine.
+func ExportTar(ctx context.Context, st *container.Store, id container.ID, w io.Writer) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("export container %d: %w", id, err)
+		}
+	}()
+	view, err := openView(ctx, st, id)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, view.Close()) }()
+	buf := bufio.NewWriterSize(w, exportBuffer)
+	x := exporter{ctx: ctx, view: view, tw: tarstream.NewWriter(buf), links: map[erofs.NID]string{}}
+	if err := x.tree(); err != nil {
+		return err
+	}
+	if err := x.tw.Close(); err != nil {
+		return err
+	}
+	return buf.Flush()
+}
+
+// openView opens a container's tree. Once it is open the container may be
+// removed without harm to it.
+func openView(ctx context.Context, st *container.Store, id container.ID) (_ *cas.View, err error) {
+	unlock, err := st.CAS().LockShared(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	chain, err := st.Chain(id)
+	if err != nil {
+		return nil, err
+	}
+	layers := make([]digest.Digest, len(chain))
+	for i, r := range chain {
+		layers[i] = r.Layer
+	}
+	return st.CAS().View(ctx, layers)
+}
+
+// exporter writes a tree, depth first.
+type exporter struct {
+	ctx   context.Context
+	view  *cas.View
+	tw    *tarstream.Writer
+	links map[erofs.NID]string // first name of each inode that has several
+}
+
+func (x *exporter) tree() error {
+	root, err := x.view.Inode(x.view.Root())
+	if err != nil {
+		return err
+	}
+	return x.dir("./", &root)
+}
+
+// dir writes a directory and what is in it. name ends with a slash.
+func (x *exporter) dir(name string, in *erofs.Inode) error {
+	if err := x.ctx.Err(); err != nil {
+		return context.Cause(x.ctx)
+	}
+	if err := x.header(name, in, tarstream.Entry{Type: tarstream.TypeDir}); err != nil {
+		return err
+	}
+	var inner error
+	err := x.view.ReadDir(in, func(d erofs.Dirent) bool {
+		inner = x.entry(name+string(d.Name), d.NID)
+		return inner == nil
+	})
+	return errors.Join(err, inner)
+}
+
+// entry writes what name is, with all below it.
+func (x *exporter) entry(name string, nid erofs.NID) error {
+	in, err := x.view.Inode(nid)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if in.IsDir() {
+		return x.dir(name+"/", &in)
+	}
+	if in.Nlink > 1 {
+		if first, ok := x.links[nid]; ok {
+			return x.header(name, &in, tarstream.Entry{Type: tarstream.TypeLink, Linkname: first})
+		}
+		x.links[nid] = name
+	}
+	e := tarstream.Entry{}
+	switch in.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return x.file(name, &in)
+	case unix.S_IFLNK:
+		e.Type = tarstream.TypeSymlink
+		if e.Linkname, err = x.view.Readlink(&in); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	case unix.S_IFIFO:
+		e.Type = tarstream.TypeFifo
+	case unix.S_IFCHR, unix.S_IFBLK:
+		if in.IsWhiteout() {
+			return nil // means nothing in a tree of its own
+		}
+		e.Type = tarstream.TypeChar
+		if in.Mode&unix.S_IFMT == unix.S_IFBLK {
+			e.Type = tarstream.TypeBlock
+		}
+		e.Devmajor, e.Devminor = unix.Major(in.Rdev), unix.Minor(in.Rdev)
+	default:
+		return nil // tar knows no sockets
+	}
+	return x.header(name, &in, e)
+}
+
+// header writes e with what all types of entries have.
+func (x *exporter) header(name string, in *erofs.Inode, e tarstream.Entry) error {
+	e.Name = name
+	e.Mode = in.Mode &^ unix.S_IFMT
+	e.UID, e.GID = in.UID, in.GID
+	e.MtimeSec, e.MtimeNsec = in.MtimeSec, in.MtimeNsec
+	if e.Type != tarstream.TypeLink {
+		xattrs, err := x.view.Xattrs(in)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		for _, a := range xattrs {
+			e.Xattrs = append(e.Xattrs, tarstream.Xattr{Name: a.Name, Value: a.Value})
+		}
+	}
+	if err := x.tw.WriteHeader(&e); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// file writes a regular file with its content.
+func (x *exporter) file(name string, in *erofs.Inode) error {
+	extents, err := x.extents(in)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	e := tarstream.Entry{Type: tarstream.TypeReg, Size: in.Size}
+	var data int64
+	segments := []tarstream.Segment{}
+	for _, ext := range extents {
+		data += ext.Len
+		if n := len(segments); n > 0 && segments[n-1].Off+segments[n-1].Len == ext.Off {
+			segments[n-1].Len += ext.Len
+		} else {
+			segments = append(segments, tarstream.Segment{Off: ext.Off, Len: ext.Len})
+		}
+	}
+	if data < in.Size {
+		e.Sparse = segments
+	}
+	if err := x.header(name, in, e); err != nil {
+		return err
+	}
+	for _, ext := range extents {
+		if err := x.ctx.Err(); err != nil {
+			return context.Cause(x.ctx)
+		}
+		n, err := x.tw.ReadFrom(io.NewSectionReader(x.view.Device(ext.Device), ext.Phys, ext.Len))
+		if err == nil && n < ext.Len {
+			err = fmt.Errorf("%w: %d bytes at %d of a blob, where %d are expected", io.ErrUnexpectedEOF, n, ext.Phys, ext.Len)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// extents is where the bytes of a file lie, not beyond its size.
+func (x *exporter) extents(in *erofs.Inode) ([]erofs.Extent, error) {
+	var all []erofs.Extent
+	err := x.view.Extents(in, func(ext erofs.Extent) bool {
+		ext.Len = min(ext.Len, in.Size-ext.Off)
+		if ext.Len > 0 {
+			all = append(all, ext)
+		}
+		return true
+	})
+	return all, err
+}

@@ -1,0 +1,207 @@
+// Package importexport brings root filesystems into the store, from tar files,
+// URLs and image servers, and writes containers out as tar.
+//
+// An import is one stream: what arrives is decompressed, hashed, written and
+// indexed by [cas.Store.Ingest] while it arrives, and becomes a container only
+// after its end has been seen and everything that was promised of it (length,
+// SHA-256) has been found true. A download that is cut off is resumed or fails;
+// it never becomes a container.
+//
+// Cache keys (see [container.Store.Lookup]):
+//
+//	import:DIGEST           the container of a layer of this content, by the
+//	                        digest of its uncompressed tar
+//	download:sha256:HEX     the same by the digest of the bytes downloaded
+//	file:DEV:INO:…:PATH     a tar file as it was when it was read
+//	image:URL               what was last imported from there
+//	image:lxc:SERVER:ARCH:NAME
+//
+// The first makes equal content one container, wherever it comes from. The
+// last two are base images by name: they are not asked for again until
+// [Options.Refresh] says so.
+//
+// It does not know the Docker and OCI formats. It neither mounts nor runs
+// anything.
+package importexport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"syscall"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/container"
+)
+
+// Options are how to import. The zero value is fine.
+type Options struct {
+	// Refresh asks again where a name or a URL is already cached.
+	Refresh bool
+	// SHA256 is what the bytes that [ImportURL] downloads must hash to, as
+	// hexadecimal digits; "": anything.
+	SHA256 string
+	// Progress is told about downloads; nil: nobody is.
+	Progress Progress
+	// UserAgent is what servers are told: plash/VERSION.
+	UserAgent string
+	// Server is the base URL of the image server; "": PLASH_LXC_SERVER of the
+	// environment, or [DefaultServer].
+	Server string
+	// Arch is the architecture of the images wanted, as Go names it; "": this
+	// machine's.
+	Arch string
+
+	client *client // tests have one that is less patient
+}
+
+func (o *Options) newClient() (c *client, done func()) {
+	if o.client != nil {
+		return o.client, o.client.close
+	}
+	c = newClient(o.UserAgent)
+	return c, c.close
+}
+
+func (o *Options) progress() Progress {
+	if o.Progress == nil {
+		return quiet{}
+	}
+	return o.Progress
+}
+
+// hinted is an error that knows a way out: one line, for the user.
+type hinted struct {
+	error
+	hint string
+}
+
+// Hint says what the user can do about the error.
+func (e *hinted) Hint() string { return e.hint }
+
+func (e *hinted) Unwrap() error { return e.error }
+
+// keep makes a container of a finished import, or returns the one that has this
+// content already, and lets all keys stand for it. It leaves staged to be closed
+// by the caller.
+func keep(ctx context.Context, st *container.Store, staged *cas.Staged, from string, keys ...string) (container.ID, error) {
+	content := "import:" + staged.Digest().String()
+	unlock, err := st.LockKey(ctx, content)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	id, ok, err := st.Lookup(content)
+	if err != nil {
+		return 0, err
+	}
+	if ok {
+		err = setKeys(st, id, keys)
+		if err == nil {
+			return id, nil
+		}
+		if !errors.Is(err, container.ErrNotFound) {
+			return 0, err
+		}
+		// It was removed in this moment.
+	}
+	r, err := st.Create(ctx, 0, staged, container.CreateOptions{
+		Origin: container.Origin{Kind: "import", From: from},
+		Keys:   append([]string{content}, keys...),
+	})
+	return r.ID, err
+}
+
+func setKeys(st *container.Store, id container.ID, keys []string) error {
+	for _, key := range keys {
+		if err := st.SetKey(key, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cached returns the container a key stands for, or else makes one, while no one
+// else does the same. With refresh it always makes one.
+func cached(ctx context.Context, st *container.Store, key string, refresh bool,
+	make func() (container.ID, error),
+) (container.ID, error) {
+	if !refresh {
+		if id, ok, err := st.Lookup(key); ok || err != nil {
+			return id, err
+		}
+	}
+	unlock, err := st.LockKey(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	if !refresh {
+		if id, ok, err := st.Lookup(key); ok || err != nil {
+			return id, err
+		}
+	}
+	return make()
+}
+
+// maxRestarts is how often a download begins anew because the file changed on
+// the server under way.
+const maxRestarts = 3
+
+// download is a file to be imported from a server.
+type download struct {
+	url    *url.URL
+	size   int64  // that it must have, -1: any
+	sha256 string // hexadecimal digits, "": any
+}
+
+// ingest downloads d into the store. It returns the staged layer, with the
+// SHA-256 of the bytes it was made from, which is that of d if d has one.
+func (d *download) ingest(ctx context.Context, st *container.Store, c *client, p Progress) (_ *cas.Staged, sum string, err error) {
+	defer p.Close()
+	for try := 1; ; try++ {
+		staged, sum, err := d.once(ctx, st, c, p)
+		if err == nil || !errors.Is(err, errChanged) || try == maxRestarts {
+			return staged, sum, err
+		}
+	}
+}
+
+func (d *download) once(ctx context.Context, st *container.Store, c *client, p Progress) (_ *cas.Staged, sum string, err error) {
+	s := c.open(ctx, d.url, d.size, p)
+	defer s.Close()
+	staged, err := st.CAS().Ingest(ctx, s, cas.IngestOptions{})
+	if s.err != nil && !errors.Is(s.err, io.EOF) {
+		// What the store says of half a file is of no use.
+		return nil, "", errors.Join(s.err, closeStaged(staged, err))
+	}
+	var errno syscall.Errno
+	if err != nil && (d.sha256 == "" || errors.As(err, &errno)) {
+		return nil, "", fmt.Errorf("import %s: %w", d.url.Redacted(), err)
+	}
+	// Bytes behind the end of the archive belong to the file as well. After a
+	// damaged one, its checksum tells that it is not what was promised.
+	if _, drain := io.Copy(io.Discard, s); drain != nil {
+		return nil, "", errors.Join(drain, closeStaged(staged, err))
+	}
+	sum = s.digest()
+	if d.sha256 != "" && sum != d.sha256 {
+		return nil, "", errors.Join(
+			s.wrap(fmt.Errorf("%w: expected sha256 %s, found %s", ErrChecksum, d.sha256, sum)),
+			closeStaged(staged, err))
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("import %s: %w", d.url.Redacted(), err)
+	}
+	return staged, sum, nil
+}
+
+// closeStaged drops what Ingest made unless it failed.
+func closeStaged(staged *cas.Staged, err error) error {
+	if err != nil {
+		return nil // there is nothing to drop, and a better error is at hand
+	}
+	return staged.Close()
+}

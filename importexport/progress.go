@@ -1,0 +1,180 @@
+package importexport
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Progress is told how a download goes. The methods are called one at a time
+// by the goroutine that reads the download, except Close, which may come from
+// another one.
+type Progress interface {
+	// Start begins a download of total bytes, -1 where the server does not
+	// say. A second Start means that the download begins again.
+	Start(total int64)
+	// Set says how many bytes have arrived so far.
+	Set(done int64)
+	// Retry says that the connection was lost and will be made again.
+	Retry(why error, wait time.Duration)
+	// Complete says that the last byte has arrived; what remains is to unpack
+	// and to index it.
+	Complete()
+	// Close ends the display, also in the middle of a download, and leaves
+	// the cursor at the beginning of a line.
+	Close()
+}
+
+// extracting is printed when a download is complete and its end is being
+// unpacked and indexed.
+const extracting = "extracting...\n"
+
+// NewProgress returns a bar where f is a terminal that can draw one, and plain
+// text elsewhere.
+func NewProgress(f *os.File) Progress {
+	if width := terminalWidth(f); width > 0 && os.Getenv("TERM") != "dumb" {
+		return newBar(f, func() int { return terminalWidth(f) })
+	}
+	return NewPlainProgress(f)
+}
+
+// NewPlainProgress returns a display for files and pipes: [0%|10%|…|100%] on
+// one line, each part printed when it is reached. Where the length is not
+// known it prints a part for every 10 MB in place of every tenth.
+func NewPlainProgress(w io.Writer) Progress { return &plain{w: w} }
+
+// unknownStep is the distance between two parts where the length is unknown.
+const unknownStep = 10_000_000
+
+// plain shows a download as one line of text that only grows. What cannot be
+// written is not missed: progress never makes an import fail.
+type plain struct {
+	mu     sync.Mutex
+	w      io.Writer
+	total  int64
+	open   bool  // a line is begun and not ended
+	next   int64 // the part to print next
+	closed bool
+}
+
+func (p *plain) Start(total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endLine()
+	p.total, p.next = total, 0
+	p.advance(0)
+}
+
+func (p *plain) Set(done int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.advance(done)
+}
+
+// advance prints the parts up to done bytes, but not the last: 100% is only
+// true once the end of the download has been seen.
+func (p *plain) advance(done int64) {
+	if p.closed {
+		return
+	}
+	var b strings.Builder
+	for p.next <= p.reached(done) {
+		b.WriteString(p.part(p.label()))
+		p.next++
+	}
+	p.print(b.String())
+}
+
+// reached is the number of the last part that done bytes earn.
+func (p *plain) reached(done int64) int64 {
+	switch {
+	case p.total < 0:
+		return done / unknownStep
+	case p.total == 0:
+		return 0
+	default:
+		// Divided first: ten times a hostile total overflows.
+		return min(int64(float64(done)/float64(p.total)*10), 9)
+	}
+}
+
+func (p *plain) label() string {
+	if p.total < 0 {
+		return fmt.Sprintf("%dMB", p.next*unknownStep/1_000_000)
+	}
+	return fmt.Sprintf("%d%%", p.next*10)
+}
+
+// part opens the line or separates the label from the one before.
+func (p *plain) part(label string) string {
+	if p.open {
+		return "|" + label
+	}
+	p.open = true
+	return "[" + label
+}
+
+func (p *plain) Retry(why error, wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.endLine()
+	p.print(retryLine(why, wait))
+}
+
+func (p *plain) Complete() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	var b strings.Builder
+	if p.total >= 0 {
+		for ; p.next <= 10; p.next++ {
+			b.WriteString(p.part(p.label()))
+		}
+	} else {
+		b.WriteString(p.part("done"))
+	}
+	b.WriteString("]\n" + extracting)
+	p.open = false
+	p.print(b.String())
+}
+
+func (p *plain) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endLine()
+	p.closed = true
+}
+
+func (p *plain) endLine() {
+	if p.open {
+		p.print("\n")
+		p.open = false
+	}
+}
+
+func (p *plain) print(s string) {
+	if s != "" {
+		_, _ = io.WriteString(p.w, s)
+	}
+}
+
+func retryLine(why error, wait time.Duration) string {
+	return fmt.Sprintf("%v: trying again in %v\n", why, wait.Round(100*time.Millisecond))
+}
+
+// quiet shows nothing.
+type quiet struct{}
+
+func (quiet) Start(int64)                {}
+func (quiet) Set(int64)                  {}
+func (quiet) Retry(error, time.Duration) {}
+func (quiet) Complete()                  {}
+func (quiet) Close()                     {}

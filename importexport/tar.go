@@ -1,0 +1,104 @@
+package importexport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/container"
+	"golang.org/x/sys/unix"
+)
+
+// ImportTar makes a container of the tar, plain or compressed with gzip, zstd,
+// xz or bzip2, that r yields. name says in records and errors where it comes
+// from. The same content gives the same container.
+func ImportTar(ctx context.Context, st *container.Store, r io.Reader, name string, _ Options) (container.ID, error) {
+	return importReader(ctx, st, r, name, func() []string { return nil })
+}
+
+// importReader imports what r yields. keys is asked, when all is read, for the
+// cache keys that the container gets.
+func importReader(ctx context.Context, st *container.Store, r io.Reader, name string, keys func() []string) (_ container.ID, err error) {
+	staged, err := st.CAS().Ingest(ctx, r, cas.IngestOptions{})
+	if err != nil {
+		return 0, fmt.Errorf("import %s: %w", name, err)
+	}
+	defer func() { err = errors.Join(err, staged.Close()) }()
+	return keep(ctx, st, staged, name, keys()...)
+}
+
+// ImportTarFile makes a container of the tar file at path, as [ImportTar]. A
+// file that is as it was when it was last imported is not read again, unless
+// o.Refresh is set.
+func ImportTarFile(ctx context.Context, st *container.Store, path string, o Options) (_ container.ID, err error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return 0, fmt.Errorf("import %s: %w", path, err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("import: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	now := time.Now()
+	before, err := stat(f)
+	if err != nil {
+		return 0, err
+	}
+	switch before.mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return 0, fmt.Errorf("import %s: %w", path, &hinted{
+			unix.EISDIR, "plash-add-layer 0 DIR makes a container of a directory",
+		})
+	default:
+		// A pipe has one name for all it ever carries.
+		return ImportTar(ctx, st, f, path, o)
+	}
+	key := before.key(abs)
+	return cached(ctx, st, key, o.Refresh, func() (container.ID, error) {
+		return importReader(ctx, st, f, path, func() []string {
+			// Where the file changed while it was read, or may still change
+			// without showing it, the key would stand for other content.
+			if after, err := stat(f); err != nil || after != before || !before.settled(now) {
+				return nil
+			}
+			return []string{key}
+		})
+	})
+}
+
+// fileState is what tells that a file is as it was.
+type fileState struct {
+	mode         uint32
+	dev, ino     uint64
+	size         int64
+	mtime, ctime unix.Timespec
+}
+
+// fileTimeGrain is the coarsest step of a file's times that is in use (FAT has
+// two seconds): a file changed twice within it may look the same.
+const fileTimeGrain = 2 * time.Second
+
+func stat(f *os.File) (fileState, error) {
+	var s unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &s); err != nil {
+		return fileState{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return fileState{mode: s.Mode, dev: s.Dev, ino: s.Ino, size: s.Size, mtime: s.Mtim, ctime: s.Ctim}, nil
+}
+
+// settled reports whether every change after now shows in the file's state.
+func (s fileState) settled(now time.Time) bool {
+	return now.Sub(time.Unix(s.ctime.Unix())) >= fileTimeGrain
+}
+
+// key is the cache key of the file at path in this state.
+func (s fileState) key(path string) string {
+	return fmt.Sprintf("file:%d:%d:%d:%d:%d:%s", s.dev, s.ino, s.size, s.mtime.Nano(), s.ctime.Nano(), path)
+}
