@@ -25,6 +25,8 @@ const (
 	aclMask     = 0x10
 	aclOther    = 0x20
 
+	aclRequired = aclUserObj | aclGroupObj | aclOther
+
 	aclVersion = 2              // of linux/posix_acl_xattr.h
 	aclNoID    = math.MaxUint32 // of entries that name nobody
 )
@@ -156,11 +158,10 @@ func encodeACL(acl []aclEntry, isDefault bool) ([]byte, error) {
 			class |= e.perm
 		}
 	}
-	const required = aclUserObj | aclGroupObj | aclOther
-	if seen&required != required {
+	if seen&aclRequired != aclRequired {
 		return nil, errors.New("the entry of the owner, the group or the others is missing")
 	}
-	if seen == required && !isDefault {
+	if seen == aclRequired && !isDefault {
 		return nil, nil
 	}
 	if seen&(aclUser|aclGroup) != 0 && seen&aclMask == 0 {
@@ -176,4 +177,34 @@ func encodeACL(acl []aclEntry, isDefault bool) ([]byte, error) {
 		value = binary.LittleEndian.AppendUint32(value, e.id)
 	}
 	return value, nil
+}
+
+// modeOfACL returns the mode with the permissions that an ACL in binary form has,
+// or as it is if the ACL is not a whole one.
+func modeOfACL(acl []byte, mode uint32) uint32 {
+	if len(acl) < 4 || len(acl)%8 != 4 || binary.LittleEndian.Uint32(acl) != aclVersion {
+		return mode
+	}
+	var seen, user, group, mask, other uint16
+	for e := acl[4:]; len(e) > 0; e = e[8:] {
+		tag, perm := binary.LittleEndian.Uint16(e), binary.LittleEndian.Uint16(e[2:])&7
+		seen |= tag
+		switch tag {
+		case aclUserObj:
+			user = perm
+		case aclGroupObj:
+			group = perm
+		case aclMask:
+			mask = perm
+		case aclOther:
+			other = perm
+		}
+	}
+	if seen&aclRequired != aclRequired {
+		return mode
+	}
+	if seen&aclMask != 0 {
+		group = mask
+	}
+	return mode&^0o777 | uint32(user<<6|group<<3|other)
 }

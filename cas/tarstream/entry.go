@@ -190,6 +190,14 @@ func (r *Reader) setXattrs() error {
 	if len(r.xattrs) > 0 {
 		r.entry.Xattrs = r.xattrs
 	}
+	// An access ACL holds the permissions too, and setting one sets them (Linux
+	// posix_acl_update_mode). libarchive's mode has the group's entry where the
+	// kernel has the mask.
+	for _, x := range r.xattrs {
+		if x.Name == xattrACLAccess {
+			r.entry.Mode = modeOfACL(x.Value, r.entry.Mode)
+		}
+	}
 	return nil
 }
 
