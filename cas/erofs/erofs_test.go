@@ -366,7 +366,7 @@ func FuzzImage(f *testing.F) {
 		s := b[superOffset : superOffset+BlockSize]
 		le.PutUint32(s[36:], uint32(len(b)/BlockSize))
 		le.PutUint32(s[48:], crcOf(b[checksummedBody:]))
-		le.PutUint32(s[4:], superChecksum(s))
+		le.PutUint32(s[superSumOffset:], superChecksum(s))
 		im, err := Open(b)
 		if err != nil {
 			return

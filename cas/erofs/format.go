@@ -7,20 +7,21 @@ import (
 
 // On-disk constants, from fs/erofs/erofs_fs.h of Linux.
 const (
-	superOffset  = 1024 // of the superblock, in bytes
-	superSize    = 128
-	superMagic   = 0xE0F5E1E2
-	blockBits    = 9
-	slotBits     = 5 // an inode number counts 32 bytes
-	slotSize     = 1 << slotBits
-	inodeSize    = 64 // of an extended inode
-	deviceSize   = 128
-	direntSize   = 12
-	chunkIdxSize = 8
-	xattrHdrSize = 12
-	nullBlock    = ^uint32(0) // start block of a chunk that is a hole
+	superOffset = 1024 // of the superblock, in bytes
+	superSize   = 128
+	superMagic  = 0xE0F5E1E2
+	// superSumOffset is where in the superblock, in the field uuid, its checksum lies.
+	superSumOffset = 56
+	blockBits      = 9
+	slotBits       = 5 // an inode number counts 32 bytes
+	slotSize       = 1 << slotBits
+	inodeSize      = 64 // of an extended inode
+	deviceSize     = 128
+	direntSize     = 12
+	chunkIdxSize   = 8
+	xattrHdrSize   = 12
+	nullBlock      = ^uint32(0) // start block of a chunk that is a hole
 
-	featCompatChecksum        = 0x1
 	featIncompatChunked       = 0x4
 	featIncompatDevTable      = 0x8
 	knownIncompat             = featIncompatChunked | featIncompatDevTable
@@ -91,11 +92,11 @@ type superblock struct {
 }
 
 // marshal returns the superblock and what follows it up to the end of its block,
-// rest, under the checksum that the kernel verifies.
+// rest, under a checksum of our own. EROFS' optional one (EROFS_FEATURE_COMPAT_SB_CHKSUM)
+// is not used: fsck.erofs 1.8 crashes on it where blocks are smaller than 1 KiB.
 func (sb *superblock) marshal(rest []byte) []byte {
 	b := make([]byte, BlockSize)
 	le.PutUint32(b[0:], superMagic)
-	le.PutUint32(b[8:], featCompatChecksum)
 	b[12] = blockBits
 	le.PutUint16(b[14:], sb.rootNID)
 	le.PutUint64(b[16:], sb.inos)
@@ -112,19 +113,17 @@ func (sb *superblock) marshal(rest []byte) []byte {
 	le.PutUint32(b[80:], incompat)
 	le.PutUint16(b[86:], sb.extraDevices)
 	copy(b[superSize:], rest)
-	le.PutUint32(b[4:], superChecksum(b))
+	le.PutUint32(b[superSumOffset:], superChecksum(b))
 	return b
 }
 
-// superChecksum is the CRC-32C of the superblock's block, its checksum field
-// taken as zero, without the final inversion: as erofs_superblock_csum_verify
-// of Linux has it.
+// superChecksum is the CRC-32C of the superblock's block, with zeros in the place of
+// the checksum itself.
 func superChecksum(block []byte) uint32 {
 	var zero [4]byte
-	sum := crc32.Update(0, castagnoli, block[:4])
+	sum := crc32.Update(0, castagnoli, block[:superSumOffset])
 	sum = crc32.Update(sum, castagnoli, zero[:])
-	sum = crc32.Update(sum, castagnoli, block[8:])
-	return ^sum
+	return crc32.Update(sum, castagnoli, block[superSumOffset+4:])
 }
 
 // encodeDev packs a device number as new_encode_dev of Linux.

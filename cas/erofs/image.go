@@ -31,8 +31,8 @@ func Open(b []byte) (*Image, error) {
 	switch {
 	case le.Uint32(s) != superMagic:
 		return nil, fmt.Errorf("%w: no EROFS superblock", ErrCorrupt)
-	case le.Uint32(s[4:]) != superChecksum(s):
-		return nil, fmt.Errorf("%w: superblock: expected checksum %08x, found %08x", ErrCorrupt, le.Uint32(s[4:]), superChecksum(s))
+	case le.Uint32(s[superSumOffset:]) != superChecksum(s):
+		return nil, fmt.Errorf("%w: superblock: expected checksum %08x, found %08x", ErrCorrupt, le.Uint32(s[superSumOffset:]), superChecksum(s))
 	case string(bytes.TrimRight(s[64:80], "\x00")) != formatName:
 		return nil, fmt.Errorf("%w: expected format %q, found %q", ErrCorrupt, formatName, s[64:80])
 	case s[12] != blockBits || le.Uint32(s[80:])&^knownIncompat != 0:
@@ -77,7 +77,7 @@ func Plain(path string) (bool, error) {
 	if _, err := f.ReadAt(s, superOffset); err != nil {
 		return false, fmt.Errorf("read index %s: %w", path, err)
 	}
-	if le.Uint32(s) != superMagic || le.Uint32(s[4:]) != superChecksum(s) {
+	if le.Uint32(s) != superMagic || le.Uint32(s[superSumOffset:]) != superChecksum(s) {
 		return false, fmt.Errorf("read index %s: %w", path, ErrCorrupt)
 	}
 	return s[52]&flagWhiteouts == 0, nil
