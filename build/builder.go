@@ -1,0 +1,227 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/container"
+)
+
+// LayerDone is the line that goes to the log after each layer that was built.
+const LayerDone = "--:"
+
+// ScriptError is what RunLayer of a [Builder] returns where the script ran and
+// failed; every other error means that it could not be run.
+type ScriptError interface {
+	error
+	// ExitCode is the exit code of the script, 128+N where signal N ended it.
+	ExitCode() int
+}
+
+// A Builder builds plans. Any number of them may work on one store at once: a
+// layer is built once, and others that want it wait for it.
+type Builder struct {
+	Containers *container.Store
+	// ResolveImage returns the container that --image NAME means, and imports it
+	// if it must.
+	ResolveImage func(ctx context.Context, name string) (container.ID, error)
+	// RunLayer runs a script on top of parent and returns what it changed. The
+	// script is of any length. It returns a [ScriptError] if the script failed.
+	RunLayer func(ctx context.Context, parent container.ID, script string) (*cas.Staged, error)
+	// Stderr gets a line after each layer that was built.
+	Stderr io.Writer
+	// NoCache builds every layer, whatever there is; later builds will find what
+	// was built. Commands set it from the environment, PLASH_NO_CACHE=1.
+	NoCache bool
+}
+
+// maxAttempts is how often a build begins again because others remove what it
+// stands on.
+const maxAttempts = 3
+
+// Build builds a plan and returns the container; what is built already is
+// taken from the cache. Errors are [ErrNoImage], a [*StepError] if a layer's
+// script failed, or what the functions of b returned. The layers below the one
+// that failed stay cached.
+func (b *Builder) Build(ctx context.Context, p *Plan) (container.ID, error) {
+	if p.Image == "" {
+		return 0, ErrNoImage
+	}
+	layers, err := p.Layers(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for attempt := 1; ; attempt++ {
+		id, err := b.ResolveImage(ctx, p.Image)
+		if err != nil {
+			return 0, err
+		}
+		for i, l := range layers {
+			s := step{b, l, i + 1, len(layers)}
+			if id, err = s.build(ctx, id); err != nil {
+				break
+			}
+		}
+		// A container that was there a moment ago was removed under our hands.
+		if errors.Is(err, container.ErrNotFound) && attempt < maxAttempts {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		return id, nil
+	}
+}
+
+// A step is a layer on its way to a container.
+type step struct {
+	*Builder
+	Layer
+	number, of int
+}
+
+// build returns the container of the layer on top of parent.
+func (s *step) build(ctx context.Context, parent container.ID) (container.ID, error) {
+	below, err := s.Containers.Get(parent)
+	if err != nil {
+		return 0, s.wrap(err)
+	}
+	if s.Layer.NoCache {
+		return s.make(ctx, below, nil)
+	}
+	keys := []string{Key(below.Chain, s.Script)}
+	if s.Builder.NoCache {
+		return s.make(ctx, below, keys)
+	}
+	if id, ok, err := s.lookup(keys[0]); ok || err != nil {
+		return id, err
+	}
+	unlock, err := s.Containers.LockKey(ctx, keys[0])
+	if err != nil {
+		return 0, s.wrap(err)
+	}
+	defer unlock()
+	// Who held the lock before may have built it.
+	if id, ok, err := s.lookup(keys[0]); ok || err != nil {
+		return id, err
+	}
+	return s.make(ctx, below, keys)
+}
+
+func (s *step) lookup(key string) (container.ID, bool, error) {
+	id, ok, err := s.Containers.Lookup(key)
+	if err != nil {
+		return 0, false, s.wrap(err)
+	}
+	if ok {
+		// Only for plash-shrink: whoever may not write to the store may still use
+		// what is in it.
+		_ = s.Containers.Touch(id)
+	}
+	return id, ok, nil
+}
+
+// make runs the script, makes a container of what it changed, and lets keys
+// stand for it.
+func (s *step) make(ctx context.Context, below container.Record, keys []string) (_ container.ID, err error) {
+	config, err := withEntrypoint(below.Config, s.Entrypoint)
+	if err != nil {
+		return 0, s.wrap(err)
+	}
+	staged, err := s.RunLayer(ctx, below.ID, s.Script)
+	if err != nil {
+		return 0, s.failed(ctx, below.ID, err)
+	}
+	defer func() { err = errors.Join(err, staged.Close()) }()
+	made, err := s.Containers.Create(ctx, below.ID, staged, container.CreateOptions{
+		Origin: container.Origin{Kind: "build", From: s.Script},
+		Config: config,
+		Keys:   keys,
+	})
+	if err != nil {
+		return 0, s.wrap(err)
+	}
+	if _, err := fmt.Fprintln(s.Stderr, LayerDone); err != nil {
+		return 0, s.wrap(err)
+	}
+	return made.ID, nil
+}
+
+// failed makes a step's error of what RunLayer returned.
+func (s *step) failed(ctx context.Context, parent container.ID, err error) error {
+	var script ScriptError
+	if ctx.Err() != nil || !errors.As(err, &script) {
+		return s.wrap(err)
+	}
+	return &StepError{
+		Layer: s.number, Layers: s.of, Code: script.ExitCode(),
+		Command: onlyCommand(s.Script), Parent: parent, Err: err,
+	}
+}
+
+func (s *step) wrap(err error) error {
+	return fmt.Errorf("build layer %d of %d: %w", s.number, s.of, err)
+}
+
+// onlyCommand returns the command of a script that has but one line; "" if
+// there is more than one, for then the log alone tells which of them failed.
+func onlyCommand(script string) string {
+	command := ""
+	for line := range strings.Lines(strings.TrimPrefix(script, Prologue)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+		case command != "":
+			return ""
+		default:
+			command = line
+		}
+	}
+	return command
+}
+
+// withEntrypoint returns an OCI image configuration that runs the program path
+// and is otherwise config. A command that belonged to another entrypoint is
+// dropped, as a Dockerfile's ENTRYPOINT does. See the OCI image specification,
+// config.md. Without a path, config stays as it is.
+func withEntrypoint(config json.RawMessage, path string) (json.RawMessage, error) {
+	if path == "" {
+		return config, nil
+	}
+	image, err := object(config)
+	if err != nil {
+		return nil, err
+	}
+	run, err := object(image["config"])
+	if err != nil {
+		return nil, err
+	}
+	delete(run, "Cmd")
+	if run["Entrypoint"], err = json.Marshal([]string{path}); err != nil {
+		return nil, err
+	}
+	if image["config"], err = json.Marshal(run); err != nil {
+		return nil, err
+	}
+	return json.Marshal(image)
+}
+
+// object decodes a JSON object one level deep, so that what plash does not know
+// is kept as it is. Nothing and null are the empty object.
+func object(b json.RawMessage) (map[string]json.RawMessage, error) {
+	m := map[string]json.RawMessage{}
+	if len(b) > 0 {
+		if err := json.Unmarshal(b, &m); err != nil {
+			return nil, fmt.Errorf("image config: %w", err)
+		}
+	}
+	if m == nil {
+		m = map[string]json.RawMessage{}
+	}
+	return m, nil
+}

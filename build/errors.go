@@ -1,0 +1,75 @@
+package build
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ihucos/plash/container"
+)
+
+// A hinted error knows a way out.
+type hinted struct {
+	msg, hint string
+}
+
+func (e *hinted) Error() string { return e.msg }
+
+// Hint says what the user can do about the error, in one line.
+func (e *hinted) Hint() string { return e.hint }
+
+// ErrNoImage says that a plan has nothing to build on.
+var ErrNoImage error = &hinted{"no image given", "begin with one, as in --image alpine"}
+
+// UsageError says that words are no build actions.
+type UsageError struct {
+	Msg string
+	// Advice is a line that says what to do instead; "" if nobody knows.
+	Advice string
+}
+
+func (e *UsageError) Error() string { return e.Msg }
+
+// Hint says what to do instead; "" if nobody knows.
+func (e *UsageError) Hint() string { return e.Advice }
+
+// StepError says that the script of a layer failed.
+type StepError struct {
+	Layer, Layers int          // which of how many layers, from 1
+	Code          int          // exit code of the script; 128+N where signal N ended it
+	Command       string       // the command that failed; "" if it cannot be told
+	Parent        container.ID // the container below the layer: the last good one
+	Err           error        // what running the script returned
+}
+
+func (e *StepError) Error() string {
+	var b strings.Builder
+	b.WriteString("layer")
+	if e.Layers > 1 {
+		fmt.Fprintf(&b, " %d of %d", e.Layer, e.Layers)
+	}
+	if e.Command != "" {
+		fmt.Fprintf(&b, ": %s", shorten(e.Command))
+	}
+	fmt.Fprintf(&b, ": exit status %d", e.Code)
+	return b.String()
+}
+
+func (e *StepError) Unwrap() error { return e.Err }
+
+// Hint says how to look at the container in which the step failed.
+func (e *StepError) Hint() string {
+	return fmt.Sprintf("plash-run %d opens a shell in the container as it was before this layer", e.Parent)
+}
+
+// shorten makes a command fit into a line of an error.
+func shorten(command string) string {
+	const limit = 100
+	command, rest, _ := strings.Cut(command, "\n")
+	if r := []rune(command); len(r) > limit {
+		return string(r[:limit]) + "…"
+	}
+	if rest != "" {
+		return command + " …"
+	}
+	return command
+}

@@ -1,0 +1,212 @@
+package build
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// Parse reads build actions as they stand on a command line, up to a "--" that
+// the caller has split off. Words that are no actions are a [*UsageError].
+//
+// The values of --import-env and the directory of --align-cwd are taken here;
+// paths of --watch are not looked at yet.
+func Parse(args []string) (*Plan, error) {
+	list, err := statements(args)
+	if err != nil {
+		return nil, err
+	}
+	e := &evaluator{plan: &Plan{}, actions: builtins(), getenv: os.LookupEnv, getwd: workingDirectory}
+	if err := e.evalAll(list); err != nil {
+		return nil, err
+	}
+	return e.plan, nil
+}
+
+// workingDirectory is the physical path: the image knows nothing of links that
+// lead there.
+func workingDirectory() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(dir)
+}
+
+// evaluator makes a plan of statements. Each action is a method, which either
+// appends to the current layer or hands other statements back to eval.
+type evaluator struct {
+	plan      *Plan
+	actions   *table
+	current   *layer // nil: the layer has nothing in it yet
+	namespace string // "": none
+
+	getenv func(string) (string, bool)
+	getwd  func() (string, error)
+}
+
+func (e *evaluator) evalAll(list []statement) error {
+	for _, s := range list {
+		a := e.actions.lookup(s.name.text)
+		if a == nil {
+			return s.usage(e.actions.suggest(s.name.text), "unknown action: %s", s.name.text)
+		}
+		if err := e.call(a, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// call runs an action on arguments of the right number.
+func (e *evaluator) call(a *action, s statement) error {
+	switch n := len(s.args); {
+	case a.max == 0 && n > 0:
+		return s.usage("", "%s takes no arguments: %s", s.name.text, Quote(s.args[0].text))
+	case n < a.min:
+		return s.usage("an argument that begins with - is joined to the action: --"+a.Name+"=-ARG",
+			"%s: missing argument: %s %s", s.name.text, s.name.text, a.Args)
+	case a.max >= 0 && n > a.max:
+		return s.usage("", "%s: one argument too many: %s", s.name.text, Quote(s.args[a.max].text))
+	}
+	return a.eval(e, s)
+}
+
+// callEach runs the action that the first argument names on each of the others.
+func (e *evaluator) callEach(s statement, after func()) error {
+	name := s.args[0]
+	a := e.actions.bare(name.text)
+	if a == nil {
+		return s.usage(e.actions.suggest(name.text), "%s: unknown action: %s", s.name.text, Quote(name.text))
+	}
+	for _, arg := range s.args[1:] {
+		one := statement{name: word{"--" + a.Name, name.from}, args: []word{arg}}
+		if err := e.call(a, one); err != nil {
+			return err
+		}
+		after()
+	}
+	return nil
+}
+
+// layerNow returns the layer that actions append to.
+func (e *evaluator) layerNow() *layer {
+	if e.current == nil {
+		e.current = &layer{}
+		e.plan.layers = append(e.plan.layers, e.current)
+		if e.namespace != "" {
+			e.emit("# namespace " + comment(e.namespace))
+		}
+	}
+	return e.current
+}
+
+// emit appends text, of one or more lines, to the current layer.
+func (e *evaluator) emit(text string) {
+	l := e.layerNow()
+	l.parts = append(l.parts, part{text: text})
+}
+
+func (e *evaluator) endLayer() { e.current = nil }
+
+func (e *evaluator) image(s statement) error {
+	name := s.args[0].text
+	switch {
+	case name == "":
+		return s.usage("", "%s: the name is empty", s.name.text)
+	case e.plan.Image != "":
+		return s.usage("", "%s %s: a second image, after %s", s.name.text, Quote(name), Quote(e.plan.Image))
+	case len(e.plan.layers) > 0:
+		return s.usage("put it before the other actions", "%s %s comes after actions that run in it", s.name.text, Quote(name))
+	}
+	e.plan.Image = name
+	return nil
+}
+
+func (e *evaluator) run(s statement) error {
+	e.emit(strings.Join(s.texts(), "\n"))
+	return nil
+}
+
+func (e *evaluator) layer(s statement) error {
+	e.endLayer()
+	if len(s.args) == 0 {
+		return nil
+	}
+	return e.callEach(s, e.endLayer)
+}
+
+func (e *evaluator) mapArgs(s statement) error { return e.callEach(s, func() {}) }
+
+func (e *evaluator) comment(statement) error { return nil }
+
+func (e *evaluator) list(statement) error {
+	e.plan.List = true
+	return nil
+}
+
+// enterNamespace makes the name part of every further layer's script. A layer
+// of its own for it would not do: it would change nothing, and keys are made of
+// content.
+func (e *evaluator) enterNamespace(s statement) error {
+	if s.args[0].text == "" {
+		return s.usage("", "%s: the name is empty", s.name.text)
+	}
+	e.endLayer()
+	e.namespace = s.args[0].text
+	return nil
+}
+
+func (e *evaluator) alignCwd(statement) error {
+	dir, err := e.getwd()
+	if err != nil {
+		return fmt.Errorf("--align-cwd: %w", err)
+	}
+	e.emit("cd " + Quote(dir))
+	return nil
+}
+
+// identifier is the name of a shell variable.
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// importEnv leaves out what is not set, as docker run -e NAME does, so that
+// http_proxy and its kin can be named wherever they may be of use.
+func (e *evaluator) importEnv(s statement) error {
+	for _, arg := range s.args {
+		name, as, renamed := strings.Cut(arg.text, ":")
+		if !renamed {
+			as = name
+		}
+		if !identifier.MatchString(as) || name == "" || strings.Contains(name, "=") {
+			return usage(arg.from, "", "%s: not the name of a variable: %s", s.name.text, Quote(arg.text))
+		}
+		if value, ok := e.getenv(name); ok {
+			e.emit("export " + as + "=" + Quote(value))
+		}
+	}
+	return nil
+}
+
+func (e *evaluator) watch(s statement) error {
+	for _, arg := range s.args {
+		if arg.text == "" {
+			return usage(arg.from, "", "%s: the path is empty", s.name.text)
+		}
+		l := e.layerNow()
+		l.parts = append(l.parts, part{watch: arg.text})
+	}
+	return nil
+}
+
+func (e *evaluator) bustCache(statement) error {
+	e.emit("# never cached")
+	e.layerNow().noCache = true
+	return nil
+}
+
+func (e *evaluator) importModule(s statement) error {
+	return s.usage("--defpm defines package managers, --include reads actions from a file",
+		"%s is not supported: it loaded Python modules", s.name.text)
+}
