@@ -105,7 +105,7 @@ func pump(r io.Reader, w *os.File, parse func(src *chunkSource) error) (digest.D
 func feed(r io.Reader, stop <-chan struct{}, to ...chan<- *chunk) (size int64, err error) {
 	for {
 		c := chunkPool.Get().(*chunk)
-		n, err := io.ReadFull(r, c.buf)
+		n, err := readChunk(r, c.buf)
 		if n > 0 {
 			c.b = c.buf[:n]
 			c.refs.Store(int32(len(to)))
@@ -120,7 +120,7 @@ func feed(r io.Reader, stop <-chan struct{}, to ...chan<- *chunk) (size int64, e
 			}
 			size += int64(n)
 		}
-		if err == io.EOF || (err == io.ErrUnexpectedEOF && n < chunkSize && atEnd(r)) {
+		if err == io.EOF {
 			return size, nil
 		}
 		if err != nil {
@@ -129,13 +129,16 @@ func feed(r io.Reader, stop <-chan struct{}, to ...chan<- *chunk) (size int64, e
 	}
 }
 
-// atEnd tells the short read of [io.ReadFull] at a clean end from an end that the
-// reader itself calls unexpected, as that of a cut compressed stream: there reading
-// on gives the error again.
-func atEnd(r io.Reader) bool {
-	var one [1]byte
-	_, err := r.Read(one[:])
-	return err == io.EOF
+// readChunk fills p as far as the stream goes. Unlike [io.ReadFull] it tells a
+// clean end from one that the reader itself calls unexpected, as that of a
+// compressed stream which is cut off.
+func readChunk(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var k int
+		k, err = r.Read(p[n:])
+		n += k
+	}
+	return n, err
 }
 
 // flushEvery is how many bytes are written between two requests to the kernel to begin
