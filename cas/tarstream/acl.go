@@ -46,6 +46,7 @@ type aclEntry struct {
 // says nothing that the mode does not.
 func aclFromText(text string, isDefault bool) ([]byte, error) {
 	var acl []aclEntry
+	empty := true
 	for line := range strings.SplitSeq(text, "\n") {
 		line, _, _ = strings.Cut(line, "#")
 		for s := range strings.SplitSeq(line, ",") {
@@ -59,6 +60,7 @@ func aclFromText(text string, isDefault bool) ([]byte, error) {
 			if s == "" {
 				continue
 			}
+			empty = false
 			e, known, err := parseACLEntry(s)
 			if err != nil {
 				return nil, err
@@ -68,7 +70,7 @@ func aclFromText(text string, isDefault bool) ([]byte, error) {
 			}
 		}
 	}
-	if len(acl) == 0 {
+	if empty {
 		return nil, nil
 	}
 	return encodeACL(acl, isDefault)

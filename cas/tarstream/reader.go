@@ -23,7 +23,6 @@ type Reader struct {
 	end int64 // where the data and padding of the current entry end
 	err error // what all further calls of Next return
 
-	entries  int
 	entry    Entry
 	blk      block
 	buf      []byte // payload of PAX and GNU headers
@@ -57,7 +56,6 @@ func (r *Reader) Next() (*Entry, error) {
 	if r.err = r.next(); r.err != nil {
 		return nil, r.err
 	}
-	r.entries++
 	return &r.entry, nil
 }
 
@@ -150,7 +148,7 @@ func (r *Reader) readHeader(pending bool) error {
 		return fmt.Errorf("%w: not a tar archive: only %d bytes (%w)", ErrHeader, n, ErrTruncated)
 	case err != nil:
 		clear(r.blk[n:])
-		return err
+		return unexpected(err)
 	}
 	if r.blk.isZero() {
 		return r.readEnd(pending)
@@ -175,11 +173,19 @@ func (r *Reader) readEnd(pending bool) error {
 		return io.EOF
 	case err != nil:
 		clear(r.blk[n:])
-		return err
+		return unexpected(err)
 	case !r.blk.isZero():
 		return fmt.Errorf("%w: a single zero block before it", ErrHeader)
 	}
 	return io.EOF
+}
+
+// unexpected keeps an end of the stream from being taken for a clean one.
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 func (r *Reader) readFull(p []byte) (int, error) {
