@@ -1,0 +1,159 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// defaultPath is where commands are looked for without PATH, and what the steps
+// of a build get.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// A program is what to execute for a command line.
+type program struct {
+	path string
+	argv []string
+}
+
+// findProgram looks for a command the way execvp(3) does, in the root and working
+// directory of the calling thread. Without a command it is the container's shell.
+// The error is an [ExitError].
+func findProgram(argv, env []string) (program, error) {
+	if len(argv) == 0 {
+		sh := loginShell()
+		return program{sh, []string{path.Base(sh)}}, nil
+	}
+	name := argv[0]
+	if strings.Contains(name, "/") {
+		if err := executable(name); err != nil {
+			return program{}, execError(name, err)
+		}
+		return program{name, argv}, nil
+	}
+	if name == "" {
+		return program{}, execError(name, unix.ENOENT)
+	}
+	dirs, ok := lookupEnv(env, "PATH")
+	if !ok {
+		dirs = defaultPath
+	}
+	err := error(unix.ENOENT)
+	for _, dir := range strings.Split(dirs, ":") {
+		file := path.Join(dir, name)
+		if dir == "" {
+			file = "./" + name
+		}
+		this := executable(file)
+		if this == nil {
+			return program{file, argv}, nil
+		}
+		// As execvp: a file that is there and cannot be executed is remembered, and
+		// the search goes on.
+		if errors.Is(this, unix.EACCES) {
+			err = this
+		}
+	}
+	return program{}, execError(name, err)
+}
+
+// executable says why a file cannot be executed by this process; nil if it can,
+// as far as its mode goes.
+func executable(file string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(file, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return unix.EACCES // what execve(2) says of directories too
+	}
+	return unix.Faccessat(unix.AT_FDCWD, file, unix.X_OK, 0)
+}
+
+// exec becomes the program; it returns only an [ExitError].
+func (p program) exec(env []string) error {
+	err := unix.Exec(p.path, p.argv, env)
+	if errors.Is(err, unix.ENOEXEC) {
+		p = p.viaShell()
+		err = unix.Exec(p.path, p.argv, env)
+	}
+	return execError(p.argv[0], p.explain(err))
+}
+
+// viaShell is what execvp(3) does for a file in no known format: a script
+// without #! line.
+func (p program) viaShell() program {
+	return program{"/bin/sh", append([]string{"sh", p.path}, p.argv[1:]...)}
+}
+
+// errInterpreter says that a file is there, but what its #! line or ELF header
+// asks for is not.
+var errInterpreter = errors.New("its interpreter or dynamic loader is not there")
+
+// explain tells the two reasons apart for which execve(2) says ENOENT.
+func (p program) explain(err error) error {
+	if errors.Is(err, unix.ENOENT) && executable(p.path) == nil {
+		return errInterpreter
+	}
+	return err
+}
+
+// execError is the error about a command, with its exit code.
+func execError(name string, err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		if strings.Contains(name, "/") {
+			return &ExitError{codeNotFound, fmt.Errorf("%s: not found in the container: %w", name, err)}
+		}
+		return &ExitError{codeNotFound, fmt.Errorf("%s: command not found", name)}
+	default:
+		return &ExitError{codeCannotExecute, fmt.Errorf("%s: cannot be executed: %w", name, err)}
+	}
+}
+
+// loginShell is the shell of the first user of the container, which is root.
+func loginShell() string {
+	const fallback = "/bin/sh"
+	// O_NONBLOCK: whatever an image has there, opening it does not hang.
+	fd, err := unix.Open("/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fallback
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 4096)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return fallback
+	}
+	line, _, _ := strings.Cut(string(buf[:n]), "\n")
+	// passwd(5): name, password, uid, gid, comment, home, shell.
+	f := strings.Split(line, ":")
+	if len(f) < 7 || !strings.HasPrefix(f[6], "/") {
+		return fallback
+	}
+	return strings.TrimSpace(f[6])
+}
+
+// lookupEnv finds a variable; of several of one name the first, as getenv(3).
+func lookupEnv(env []string, name string) (string, bool) {
+	for _, v := range env {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// setEnv gives a variable a value, in a new slice.
+func setEnv(env []string, name, value string) []string {
+	out := make([]string, 0, len(env)+1)
+	for _, v := range env {
+		if !strings.HasPrefix(v, name+"=") {
+			out = append(out, v)
+		}
+	}
+	return append(out, name+"="+value)
+}

@@ -1,0 +1,205 @@
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// initName is the name under which the program is started again to be the init
+// of a step.
+const initName = "plash-step-init"
+
+// Descriptors of an init.
+const (
+	configFD = 3 + iota // an initConfig as JSON comes in
+	statusFD            // an initStatus as JSON goes out
+	rootFD              // the container's root, a detached mount
+	scriptIn            // the script to run, if there is one
+)
+
+// scriptFD is the descriptor under which the shell has the script.
+const scriptFD = 3
+
+// An initConfig tells an init what to do.
+type initConfig struct {
+	At        string // where to attach the root: a directory of the host
+	Binds     []bind
+	Argv, Env []string
+	Dir       string // working directory; where it is not there, /
+	Umask     int    // -1: leave it
+	HasScript bool
+}
+
+// An initStatus tells how it ended: with a failure of the init, or the end of
+// the command.
+type initStatus struct {
+	Failure string         `json:",omitempty"`
+	Code    int            // the exit code of the command, or for Failure if it is not 0
+	Signal  syscall.Signal // that killed the command
+}
+
+func (st initStatus) err() error {
+	switch {
+	case st.Failure != "" && st.Code != 0:
+		return &ExitError{Code: st.Code, Err: errors.New(st.Failure)}
+	case st.Failure != "":
+		return errors.New(st.Failure)
+	case st.Signal != 0:
+		return &CommandError{Code: 128 + int(st.Signal), Signal: st.Signal}
+	case st.Code != 0:
+		return &CommandError{Code: st.Code}
+	}
+	return nil
+}
+
+// MaybeInit is for the first line of main. In a process that [RunLayer] started
+// it is the init of the step and does not return; else it does nothing.
+func MaybeInit() {
+	if len(os.Args) != 1 || os.Args[0] != initName {
+		return
+	}
+	for fd := configFD; fd <= scriptIn; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	status := os.NewFile(statusFD, "status")
+	st := stepInit()
+	if err := json.NewEncoder(status).Encode(st); err != nil {
+		os.Exit(1)
+	}
+	// The kernel kills what is left in the pid namespace.
+	os.Exit(0)
+}
+
+// stepInit sets the container up, runs the command in it, and returns when that
+// has ended.
+func stepInit() initStatus {
+	// The kernel sends an init no signal that it has no handler for, but Go has
+	// handlers, for the default action. The parent decides what a signal means;
+	// the command gets the default actions back by exec.
+	for _, sig := range []os.Signal{
+		syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2,
+	} {
+		if !signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
+	var c initConfig
+	if err := json.NewDecoder(os.NewFile(configFD, "config")).Decode(&c); err != nil {
+		return initStatus{Failure: fmt.Sprintf("read what to run: %v", err)}
+	}
+	pid, err := c.start()
+	if err != nil {
+		st := initStatus{Failure: err.Error()}
+		var exit *ExitError
+		if errors.As(err, &exit) {
+			st.Code = exit.Code
+		}
+		return st
+	}
+	return reap(pid)
+}
+
+// start makes the root of the container and forks the command.
+func (c *initConfig) start() (pid int, err error) {
+	if err := c.makeRoot(); err != nil {
+		return 0, err
+	}
+	if c.Umask >= 0 {
+		unix.Umask(c.Umask)
+	}
+	if c.Dir == "" || unix.Chdir(c.Dir) != nil {
+		c.Env = setEnv(c.Env, "PWD", "/")
+	}
+	p, err := findProgram(c.Argv, c.Env)
+	if err != nil {
+		return 0, err
+	}
+	attr := &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}}
+	if c.HasScript {
+		attr.Files = append(attr.Files, scriptIn)
+	}
+	pid, err = syscall.ForkExec(p.path, p.argv, attr)
+	if errors.Is(err, unix.ENOEXEC) {
+		sh := p.viaShell()
+		pid, err = syscall.ForkExec(sh.path, sh.argv, attr)
+	}
+	if err != nil {
+		return 0, execError(p.argv[0], p.explain(err))
+	}
+	return pid, nil
+}
+
+func (c *initConfig) makeRoot() error {
+	if err := makeSlave(); err != nil {
+		return err
+	}
+	var shared []bind
+	proc := false
+	for _, b := range c.Binds {
+		if b.Path == "/proc" {
+			proc = true
+			continue
+		}
+		shared = append(shared, b)
+	}
+	sources, err := openSources(shared)
+	if err != nil {
+		return err
+	}
+	if err := unix.MoveMount(rootFD, "", unix.AT_FDCWD, c.At, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach container to %s: %w", c.At, err)
+	}
+	if proc {
+		if err := mountProc(rootFD); err != nil {
+			return fmt.Errorf("mount /proc in the container: %w", err)
+		}
+	}
+	if err := mountSources(rootFD, sources); err != nil {
+		return err
+	}
+	return enterRoot(rootFD)
+}
+
+// mountProc mounts a procfs of our pid namespace; where that is refused (in some
+// containers), the host's serves.
+func mountProc(root int) error {
+	dst, err := mountPoint(root, "/proc", true)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dst)
+	if unix.Mount("proc", fdPath(dst), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "") == nil {
+		return nil
+	}
+	s, err := bind{Path: "/proc"}.open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s.fd)
+	return s.mount(root)
+}
+
+// reap waits for the command, and meanwhile for the processes whose parents
+// have left them to the init.
+func reap(command int) initStatus {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return initStatus{Failure: fmt.Sprintf("wait for the command: %v", err)}
+		case pid != command:
+		case ws.Signaled():
+			return initStatus{Signal: syscall.Signal(ws.Signal())}
+		default:
+			return initStatus{Code: ws.ExitStatus()}
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/overlay"
+)
+
+// LayerOptions say what makes a layer: a script, or a command.
+type LayerOptions struct {
+	// Script is the whole text of a shell script of any length, run by "sh -l"
+	// in / with umask 022. It shares with the host /home, /dev, /sys and
+	// /etc/resolv.conf unless Mounts says otherwise, has an environment of PATH
+	// and HOME alone unless Env says otherwise, and nothing on standard input
+	// unless Stdin says otherwise. Its standard output goes to Stderr unless
+	// Stdout is given.
+	Script string
+	// Argv is the command to run where there is no Script; without it, the
+	// container's shell. It has working directory, environment, standard streams
+	// and mounts as [Exec] gives them, unless the fields below say otherwise.
+	Argv []string
+
+	Env                   []string // nil: see above
+	Mounts                []string // nil: see above; else as in [RunOptions]
+	Stdin, Stdout, Stderr *os.File // nil: see above
+	// IgnoreStatus keeps what the command changed also when it fails.
+	IgnoreStatus bool
+}
+
+// scriptMounts is what a script shares with the host. /proc is always there.
+var scriptMounts = []bind{
+	{"/dev", true},
+	{"/etc/resolv.conf", true},
+	{"/home", true},
+	{"/proc", true},
+	{"/sys", true},
+}
+
+// RunLayer runs a script or a command on a container, in a pid namespace of its
+// own, and returns what it changed as a layer that is not published yet.
+//
+// The error wraps [*CommandError] if the command failed, [*ExitError] if it could
+// not be started, [*InterruptError] if a SIGINT, SIGTERM or SIGHUP ended the work.
+// SIGINT and SIGQUIT are left to a command that runs on our terminal. Whatever
+// happens, no process of the command survives RunLayer or this process.
+//
+// It needs [MaybeInit] in the program's main.
+func RunLayer(ctx context.Context, st *container.Store, parent container.ID, o LayerOptions) (_ *cas.Staged, err error) {
+	ctx, signals := interruptible(ctx)
+	defer signals.stop()
+	scratch, err := st.CAS().Scratch("build")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		err = errors.Join(err, scratch.Remove())
+	}()
+	s := &step{scratch: scratch, options: o, signals: signals}
+	staged, err := s.run(ctx, st, parent)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		// What failed because it was told to stop is not worth telling.
+		return nil, cause
+	}
+	return staged, err
+}
+
+// A step is one RunLayer.
+type step struct {
+	scratch *cas.Scratch
+	options LayerOptions
+	signals *interrupts
+	upper   string
+	config  initConfig
+	root    *overlay.Mount
+	script  *os.File
+}
+
+func (s *step) run(ctx context.Context, st *container.Store, parent container.ID) (*cas.Staged, error) {
+	err := s.prepare()
+	if err == nil {
+		err = withImage(ctx, st, parent, func(im *image) error { return s.mount(ctx, im) })
+	}
+	if err == nil {
+		err = s.supervise(ctx)
+	}
+	if s.root != nil {
+		err = errors.Join(err, s.root.Close())
+	}
+	if s.script != nil {
+		err = errors.Join(err, s.script.Close())
+	}
+	var failed *CommandError
+	if err != nil && !(s.options.IgnoreStatus && errors.As(err, &failed)) {
+		return nil, err
+	}
+	return packUpper(ctx, st.CAS(), s.upper)
+}
+
+// prepare fills in the options' defaults, and what the init is told.
+func (s *step) prepare() error {
+	o := &s.options
+	s.config = initConfig{At: s.scratch.Path(), Argv: o.Argv, Env: o.Env, Umask: -1}
+	if o.Script == "" {
+		return s.prepareCommand()
+	}
+	return s.prepareScript()
+}
+
+func (s *step) prepareCommand() (err error) {
+	o, c := &s.options, &s.config
+	if c.Env == nil {
+		c.Env = os.Environ()
+	}
+	c.Dir = workingDir()
+	c.Binds, err = runMounts(o.Mounts, c.Env)
+	for _, std := range []struct{ file, def **os.File }{
+		{&o.Stdin, &os.Stdin}, {&o.Stdout, &os.Stdout}, {&o.Stderr, &os.Stderr},
+	} {
+		if *std.file == nil {
+			*std.file = *std.def
+		}
+	}
+	return err
+}
+
+func (s *step) prepareScript() (err error) {
+	o, c := &s.options, &s.config
+	if c.Env == nil {
+		c.Env = []string{"PATH=" + defaultPath, "HOME=/root"}
+	}
+	c.Dir, c.Umask = "/", 0o022
+	c.Binds = scriptMounts
+	if o.Mounts != nil {
+		if c.Binds, err = runMounts(o.Mounts, c.Env); err != nil {
+			return err
+		}
+	}
+	if o.Stderr == nil {
+		o.Stderr = os.Stderr
+	}
+	if o.Stdout == nil {
+		o.Stdout = o.Stderr
+	}
+	// The shell opens the script by its descriptor: nothing has to be put into the
+	// container, and a script may read standard input and be of any length.
+	c.Argv = []string{"sh", "-l", fdPath(scriptFD)}
+	name := filepath.Join(s.scratch.Path(), "script")
+	if err := os.WriteFile(name, []byte(o.Script), 0o600); err != nil {
+		return fmt.Errorf("write script: %w", err)
+	}
+	s.script, err = os.Open(name)
+	return err
+}
+
+// mount makes the container's root, with an upper directory that will become
+// the layer and with mount points below all layers, where they leave no trace.
+func (s *step) mount(ctx context.Context, im *image) error {
+	dir := s.scratch.Path()
+	below, err := im.missing(ctx, s.config.Binds, func() (string, error) {
+		name := filepath.Join(dir, "s")
+		return name, os.Mkdir(name, 0o755)
+	})
+	if err != nil {
+		return err
+	}
+	s.upper = filepath.Join(dir, "u")
+	work := filepath.Join(dir, "w")
+	if err := makeUpper(ctx, im, s.upper, work); err != nil {
+		return err
+	}
+	s.root, err = im.open(ctx, overlay.Options{Upper: s.upper, Work: work, Volatile: true, Below: below})
+	return err
+}
+
+// packUpper makes a layer of an upper directory. One pass packs, hashes, writes
+// and indexes it.
+func packUpper(ctx context.Context, store *cas.Store, upper string) (_ *cas.Staged, err error) {
+	dir, err := os.Open(upper)
+	if err != nil {
+		return nil, fmt.Errorf("pack layer: %w", err)
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	pr, pw := io.Pipe()
+	packed := make(chan error, 1)
+	go func() {
+		err := overlay.Pack(ctx, pw, dir, overlay.PackOptions{Upper: true})
+		packed <- err
+		pw.CloseWithError(err)
+	}()
+	staged, err := store.Ingest(ctx, pr, cas.IngestOptions{})
+	// Ends a Pack that goes on writing to an Ingest that gave up.
+	pr.Close()
+	if packErr := <-packed; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
+		// That Ingest did not get a whole tar is its consequence.
+		err = fmt.Errorf("pack layer: %w", packErr)
+	}
+	if err != nil {
+		if staged != nil {
+			err = errors.Join(err, staged.Close())
+		}
+		return nil, err
+	}
+	return staged, nil
+}

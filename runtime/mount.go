@@ -1,0 +1,153 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/overlay"
+)
+
+// MountOptions say how [Mount] mounts a container.
+type MountOptions struct {
+	// Upper and Work name the upper and work directory of overlayfs; without
+	// them the mount is read-only.
+	Upper, Work string
+}
+
+// Mount attaches a container at a directory. The mount stays until [Unmount] or
+// umount(8), which takes everything away that belongs to it.
+func Mount(ctx context.Context, st *container.Store, id container.ID, dir string, o MountOptions) error {
+	at, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("mount container %v: %w", id, err)
+	}
+	for _, p := range []*string{&o.Upper, &o.Work} {
+		if *p == "" {
+			continue
+		}
+		if *p, err = filepath.Abs(*p); err != nil {
+			return fmt.Errorf("mount container %v: %w", id, err)
+		}
+	}
+	return withImage(ctx, st, id, func(im *image) error {
+		m, err := im.open(ctx, overlay.Options{Upper: o.Upper, Work: o.Work})
+		if err != nil {
+			return err
+		}
+		return errors.Join(m.AttachTo(at), m.Close())
+	})
+}
+
+// Unmount takes away what [Mount] attached at a directory, and nothing else.
+func Unmount(dir string) error {
+	at, err := filepath.Abs(dir)
+	if err == nil {
+		at, err = filepath.EvalSymlinks(at)
+	}
+	if err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != at, false })
+	if err != nil {
+		return fmt.Errorf("unmount %s: read mount table: %w", dir, err)
+	}
+	if len(mounts) == 0 {
+		return fmt.Errorf("unmount %s: nothing is mounted there", dir)
+	}
+	// Of several mounts at one place the last one is on top.
+	if m := mounts[len(mounts)-1]; !isContainer(m) {
+		return fmt.Errorf("unmount %s: not a mount of plash: %s of type %s", dir, m.Source, m.FSType)
+	}
+	err = unix.Unmount(at, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EBUSY) {
+		return &hintedError{
+			fmt.Errorf("unmount %s: %w", dir, err),
+			"a process works in there, or something is mounted below: `fuser -vm " + dir + "` shows it",
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", dir, err)
+	}
+	return nil
+}
+
+// isContainer tells whether a mount is one that plash made, by its source.
+func isContainer(m *mountinfo.Info) bool {
+	source := m.Source
+	switch m.FSType {
+	case "overlay":
+		id, ok := strings.CutPrefix(source, "plash-")
+		return ok && id != "" && strings.Trim(id, "0123456789") == ""
+	case "erofs":
+		// A single index has itself as source, or the loop device of itself.
+		if name, ok := strings.CutPrefix(source, "/dev/loop"); ok {
+			b, err := os.ReadFile("/sys/block/loop" + name + "/loop/backing_file")
+			if err != nil {
+				return false
+			}
+			source = strings.TrimSpace(string(b))
+		}
+		return strings.HasSuffix(source, ".erofs") && strings.Contains(source, "/index/")
+	}
+	return false
+}
+
+// WithMount becomes a command on the host whose working directory is a container,
+// mounted read-only where nobody but the command and its children sees it. It
+// returns only an [ExitError].
+func WithMount(ctx context.Context, st *container.Store, id container.ID, argv []string) error {
+	if len(argv) == 0 {
+		return notStarted(errors.New("no command given"))
+	}
+	goruntime.LockOSThread()
+	dir, err := mountPrivately(ctx, st, id)
+	if err != nil {
+		return notStarted(err)
+	}
+	env := setEnv(os.Environ(), "PWD", dir)
+	p, err := findProgram(argv, env)
+	if err != nil {
+		return err
+	}
+	return p.exec(env)
+}
+
+// mountPrivately mounts a container on a scratch directory that becomes the
+// working directory, in a mount namespace of this thread.
+func mountPrivately(ctx context.Context, st *container.Store, id container.ID) (dir string, err error) {
+	var scratch *cas.Scratch
+	err = withImage(ctx, st, id, func(im *image) error {
+		if err := enterNamespace(); err != nil {
+			return err
+		}
+		m, err := im.open(ctx, overlay.Options{})
+		if err != nil {
+			return err
+		}
+		scratch, err = im.cas.Scratch("mount")
+		if err == nil {
+			err = m.AttachTo(scratch.Path())
+		}
+		return errors.Join(err, m.Close())
+	})
+	if err == nil {
+		err = unix.Chdir(scratch.Path())
+	}
+	if err != nil {
+		if scratch != nil {
+			err = errors.Join(err, scratch.Remove())
+		}
+		return "", err
+	}
+	return scratch.Path(), nil
+}

@@ -1,0 +1,231 @@
+package runtime
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func sleepMicroseconds(n int) { time.Sleep(time.Duration(n) * time.Microsecond) }
+
+func TestParseMounts(t *testing.T) {
+	dir := t.TempDir()
+	home := filepath.Join(dir, "home", "me")
+	outside := filepath.Join(dir, "outside")
+	for _, d := range []string{home, outside, filepath.Join(dir, "x", "y")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(dir, "x", "link")
+	if err := os.Symlink(outside, link); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		list []string
+		home string
+		want string // paths; "?" after optional ones
+	}{
+		{nil, home, ""},
+		{[]string{"", ""}, home, ""},
+		{[]string{"default"}, "/home/me", "/dev? /etc/resolv.conf? /home? /proc? /sys? /tmp?"},
+		{[]string{"default"}, "/root", "/dev? /etc/resolv.conf? /home? /proc? /root? /sys? /tmp?"},
+		{[]string{"default"}, "", "/dev? /etc/resolv.conf? /home? /proc? /sys? /tmp?"},
+		{[]string{"proc"}, "/", "/proc?"},
+		{[]string{"home"}, "relative", "/home?"},
+		{[]string{"host", "cgroup"}, home, "/home? /sys/fs/cgroup? /tmp?"},
+		{[]string{"sys", "cgroup"}, home, "/sys?"},
+		{[]string{"proc", "/etc", "/etc/", "//etc/../etc", "resolv"}, home, "/etc /proc?"},
+		{[]string{dir + "/x/y", dir + "/x"}, "", dir + "/x"},
+		{[]string{dir + "/x", link}, "", dir + "/x " + link}, // it leads out of the shared tree
+	}
+	for _, tt := range tests {
+		binds, err := parseMounts(tt.list, tt.home)
+		if err != nil {
+			t.Errorf("%q: %v", tt.list, err)
+			continue
+		}
+		var got []string
+		for _, b := range binds {
+			if b.Optional {
+				b.Path += "?"
+			}
+			got = append(got, b.Path)
+		}
+		equal(t, strings.Join(tt.list, ","), strings.Join(got, " "), tt.want)
+	}
+	for _, bad := range []string{"nosuchgroup", "/no/such/path", "/", "/etc/passwd/x", "./nothing"} {
+		if _, err := parseMounts([]string{bad}, ""); err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestRunDefaultMounts(t *testing.T) {
+	w := newWorld(t)
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	if err := os.WriteFile(filepath.Join(home, "file"), []byte("at home"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "home", w.sh(RunOptions{}, "cat ~/file; echo >~/new"), "at home")
+	if _, err := os.Stat(filepath.Join(home, "new")); err != nil {
+		t.Error(err)
+	}
+	out := w.sh(RunOptions{}, "cat /proc/self/mountinfo; cat /etc/resolv.conf; test -c /dev/null; test -d /sys/kernel; test -d /dev/pts")
+	for _, point := range []string{" / / ", " /proc ", " /sys ", " /dev ", " /tmp ", " /home "} {
+		contains(t, "mount table", out, point)
+	}
+	// Nothing of the host but these: every mount lies in one of them.
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) < 9 || !strings.Contains(line, " - ") {
+			continue
+		}
+		known := slices.ContainsFunc([]string{"/proc", "/sys", "/dev", "/tmp", "/home", "/etc/resolv.conf"}, func(p string) bool {
+			return within(f[4], p)
+		})
+		if !known && f[4] != "/" {
+			t.Errorf("unexpected mount: %s", line)
+		}
+	}
+	if host, err := os.ReadFile("/etc/resolv.conf"); err == nil {
+		contains(t, "resolv.conf", out+"\n", string(host))
+	}
+}
+
+func TestRunNamedMounts(t *testing.T) {
+	w := newWorld(t)
+	dir, err := os.MkdirTemp("/var/tmp", "plash-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "path with default", w.sh(RunOptions{Mounts: []string{"default", dir}}, "cat "+file+"; test -d /proc/1"), "text")
+	equal(t, "one file", w.sh(RunOptions{Mounts: []string{file}}, "cat "+file), "text")
+	equal(t, "instead of default", w.sh(RunOptions{Mounts: []string{dir}}, "ls -A /proc /tmp /sys; cat /etc/resolv.conf"),
+		"/proc:\n\n/sys:\n\n/tmp:\n# of the image")
+	equal(t, "nothing", w.sh(RunOptions{Mounts: []string{}}, "ls -A /proc /dev"), "/dev:\n\n/proc:")
+	equal(t, "cgroup", w.sh(RunOptions{Mounts: []string{"cgroup"}}, "ls -A /sys"), "fs")
+}
+
+// TestRunMissingMountPoints has an image without any of the usual directories.
+func TestRunMissingMountPoints(t *testing.T) {
+	var gone []entry
+	for _, name := range []string{"proc", "sys", "dev", "tmp", "home", "root", "etc/resolv.conf"} {
+		gone = append(gone, entry{name: name, none: true})
+	}
+	w := newWorld(t, gone...)
+	host, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		t.Skip("the host has no /etc/resolv.conf")
+	}
+	const script = "umask 077; test -c /dev/null && test -d /proc/1 && test -d /sys/kernel && cat /etc/resolv.conf"
+	equal(t, "changes dropped", w.sh(RunOptions{}, script)+"\n", string(host))
+
+	dir := t.TempDir()
+	o := RunOptions{Upper: filepath.Join(dir, "up"), Work: filepath.Join(dir, "work")}
+	for _, d := range []string{o.Upper, o.Work} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	equal(t, "changes kept", w.sh(o, script)+"\n", string(host))
+	left, err := os.ReadDir(o.Upper)
+	if err != nil || len(left) > 0 {
+		t.Errorf("mount points in the upper directory: %v, %v", left, err)
+	}
+	w.sh(o, "echo >/etc/file")
+	left, err = os.ReadDir(filepath.Join(o.Upper, "etc"))
+	if err != nil || len(left) != 1 {
+		t.Errorf("mount points in the upper directory: %v, %v", left, err)
+	}
+}
+
+// TestRunHostileMountPoints has symbolic links where mounts go.
+func TestRunHostileMountPoints(t *testing.T) {
+	host, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		t.Skip("the host has no /etc/resolv.conf")
+	}
+	outside, err := os.MkdirTemp("/var/tmp", "plash-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(outside) })
+	tests := []struct {
+		name    string
+		entries []entry
+		file    string // where resolv.conf is to be found
+	}{
+		{"dangling", []entry{{name: "etc/resolv.conf", link: "../run/systemd/resolve/stub-resolv.conf"}}, "/run/systemd/resolve/stub-resolv.conf"},
+		{"absolute", []entry{{name: "etc/resolv.conf", link: "/run/resolv.conf"}, {name: "run", dir: true}, {name: "run/resolv.conf", text: "x"}}, "/run/resolv.conf"},
+		{"many dots", []entry{{name: "etc/resolv.conf", link: "../../../../../.." + outside + "/resolv.conf"}}, outside + "/resolv.conf"},
+		{"through a link", []entry{{name: "etc", none: true}, {name: "etc", link: "." + outside}}, "/etc/resolv.conf"},
+		{"home", []entry{{name: "home", none: true}, {name: "home", link: outside + "/deep"}}, "/etc/resolv.conf"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, tt.entries...)
+			equal(t, "resolv.conf", w.sh(RunOptions{}, "cat "+tt.file)+"\n", string(host))
+			dir := t.TempDir()
+			o := RunOptions{Upper: filepath.Join(dir, "up"), Work: filepath.Join(dir, "work")}
+			for _, d := range []string{o.Upper, o.Work} {
+				if err := os.Mkdir(d, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			equal(t, "resolv.conf", w.sh(o, "cat "+tt.file)+"\n", string(host))
+			left, err := os.ReadDir(o.Upper)
+			if err != nil || len(left) > 0 {
+				t.Errorf("in the upper directory: %v, %v", left, err)
+			}
+			left, err = os.ReadDir(outside)
+			if err != nil || len(left) > 0 {
+				t.Fatalf("the host was written to: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestCanonical(t *testing.T) {
+	root := t.TempDir()
+	for _, d := range []string{"a/b", "etc"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, target := range map[string]string{
+		"a/up": "../..", "a/abs": "/etc", "loop": "loop", "two": "a/abs/x", "dangling": "no/such/../thing", "etc/dots": "../../../../a",
+	} {
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for name, want := range map[string]string{
+		"/": "", "/a//b/.": "a/b", "/a/b/../..": "", "/../..": "", "/a/up/etc": "etc", "/a/abs": "etc",
+		"/two/y": "etc/x/y", "/dangling": "no/thing", "/etc/dots/b": "a/b", "/new/dir": "new/dir", "/a/abs/../new": "new",
+	} {
+		got, err := canonical(fd, name)
+		if err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+		}
+	}
+	if got, err := canonical(fd, "/loop"); err == nil {
+		t.Errorf("loop: %q", got)
+	}
+}

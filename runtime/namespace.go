@@ -1,0 +1,58 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// enterNamespace gives the calling thread, which must be locked to its
+// goroutine, a mount namespace of its own. What is mounted in it stays in it;
+// what the host mounts later (a USB stick under a shared /home) still shows.
+func enterNamespace() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make private mount namespace: %w", err)
+	}
+	return makeSlave()
+}
+
+func makeSlave() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("keep mounts from the host: %w", err)
+	}
+	return nil
+}
+
+// enterRoot makes the mount that root is the root of the filesystem, and takes
+// everything else out of the namespace.
+func enterRoot(root int) error {
+	if err := unix.Fchdir(root); err != nil {
+		return fmt.Errorf("enter container: %w", err)
+	}
+	// pivot_root(2), NOTES: with "." for both, the old root ends up on top of the
+	// new one, and unmounting "." takes it away.
+	err := unix.PivotRoot(".", ".")
+	if err == nil {
+		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("take host filesystem away: %w", err)
+		}
+		return chdirRoot()
+	}
+	// On the initial ramfs, and in a chroot that is no mount, the root cannot be
+	// changed but for this process and its children.
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("enter container: pivot_root: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("enter container: chroot: %w", err)
+	}
+	return chdirRoot()
+}
+
+func chdirRoot() error {
+	if err := unix.Chdir("/"); err != nil {
+		return fmt.Errorf("enter container: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,220 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/overlay"
+)
+
+// RunOptions say what [Exec] runs, and how.
+type RunOptions struct {
+	// Argv is the command; without one it is the shell of the first user in the
+	// container's /etc/passwd, else /bin/sh.
+	Argv []string
+	// Mounts are the paths of the host to share, absolute or relative to the
+	// working directory, and names of [MountGroups]. Nil stands for "default"; an
+	// empty list, or one of empty strings, shares nothing.
+	Mounts []string
+	// Upper and Work name the upper and work directory of overlayfs, both or
+	// none. What the command writes is then kept in Upper, else it is dropped.
+	Upper, Work string
+	// DeescalateSudo runs the command as the user who called sudo, with his
+	// groups. It does nothing for root who did not come through sudo.
+	DeescalateSudo bool
+}
+
+// Exec becomes a command in a container: a process with the ids, environment,
+// terminal, descriptors and working directory of the caller, with another root
+// filesystem. Where the working directory is not there, it is / and PWD says so.
+//
+// It returns only if that did not work, with an [ExitError]; the calling process
+// should then end, as its thread may be in another mount namespace.
+func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
+	goruntime.LockOSThread()
+	r := &run{env: os.Environ(), upper: o.Upper, work: o.Work}
+	err := r.prepare(ctx, st, id, o)
+	if err != nil {
+		return notStarted(errors.Join(err, r.discard()))
+	}
+	// From here on the scratch directory is out of sight, and left to Reclaim.
+	if err := enterRoot(r.root.FD()); err != nil {
+		return notStarted(err)
+	}
+	if r.who != nil {
+		if err := r.who.become(); err != nil {
+			return notStarted(err)
+		}
+	}
+	env := r.env
+	if r.dir == "" || unix.Chdir(r.dir) != nil {
+		env = setEnv(env, "PWD", "/")
+	}
+	p, err := findProgram(o.Argv, env)
+	if err != nil {
+		return err
+	}
+	return p.exec(env)
+}
+
+// A run is what Exec collects before it becomes the command.
+type run struct {
+	env         []string
+	who         *identity // nil: stay who we are
+	dir         string    // working directory; "" if it has no name
+	scratch     *cas.Scratch
+	upper, work string
+	root        *overlay.Mount
+}
+
+// prepare makes the container's root in a mount namespace of this thread.
+func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
+	if o.DeescalateSudo {
+		who, err := sudoIdentity(r.env)
+		if err != nil {
+			return err
+		}
+		if r.who = who; who != nil {
+			r.env = who.environ(r.env)
+		}
+	}
+	binds, err := runMounts(o.Mounts, r.env)
+	if err != nil {
+		return err
+	}
+	r.dir = workingDir()
+	var sources []source
+	err = withImage(ctx, st, id, func(im *image) error {
+		if err := enterNamespace(); err != nil {
+			return err
+		}
+		if sources, err = openSources(binds); err != nil {
+			return err
+		}
+		if o.Upper == "" && o.Work == "" {
+			return r.openDiscarded(ctx, im)
+		}
+		return r.openKept(ctx, im, binds)
+	})
+	if err != nil {
+		return err
+	}
+	return mountSources(r.root.FD(), sources)
+}
+
+// runMounts is what a run shares with the host.
+func runMounts(list, env []string) ([]bind, error) {
+	if list == nil {
+		list = []string{"default"}
+	}
+	home, _ := lookupEnv(env, "HOME")
+	return parseMounts(list, home)
+}
+
+// workingDir is the caller's working directory by its real name; "" if it has
+// been removed or lies outside our root.
+func workingDir() string {
+	var buf [unix.PathMax]byte
+	n, err := unix.Getcwd(buf[:])
+	if err != nil || n < 2 || buf[0] != '/' { // "(unreachable)/…" since Linux 2.6.36
+		return ""
+	}
+	return string(buf[:n-1])
+}
+
+// openDiscarded mounts the container with an upper directory in scratch, which
+// is also the mount point: what it hides there is overlayfs' alone.
+func (r *run) openDiscarded(ctx context.Context, im *image) (err error) {
+	if r.scratch, err = im.cas.Scratch("run"); err != nil {
+		return err
+	}
+	dir := r.scratch.Path()
+	r.upper, r.work = filepath.Join(dir, "u"), filepath.Join(dir, "w")
+	if err := makeUpper(ctx, im, r.upper, r.work); err != nil {
+		return err
+	}
+	return r.open(ctx, im, dir, overlay.Options{Upper: r.upper, Work: r.work, Volatile: true})
+}
+
+// makeUpper makes an upper and a work directory.
+func makeUpper(ctx context.Context, im *image, upper, work string) error {
+	for _, dir := range []string{upper, work} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return fmt.Errorf("make upper directory: %w", err)
+		}
+	}
+	return overlay.PrepareUpper(ctx, im.cas, im.layers, upper)
+}
+
+// openKept mounts the container with the caller's upper directory, which is the
+// mount point too.
+func (r *run) openKept(ctx context.Context, im *image, binds []bind) error {
+	if r.upper == "" || r.work == "" {
+		return errors.New("an upper and a work directory belong together")
+	}
+	for _, dir := range []*string{&r.upper, &r.work} {
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return fmt.Errorf("upper directory: %w", err)
+		}
+		*dir = abs
+	}
+	below, err := im.missing(ctx, binds, func() (string, error) {
+		var err error
+		if r.scratch, err = im.cas.Scratch("run"); err != nil {
+			return "", err
+		}
+		return r.scratch.Path(), nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.open(ctx, im, r.upper, overlay.Options{Upper: r.upper, Work: r.work, Below: below})
+}
+
+func (r *run) open(ctx context.Context, im *image, at string, o overlay.Options) error {
+	m, err := im.open(ctx, o)
+	if err != nil {
+		return err
+	}
+	r.root = m
+	return m.AttachTo(at)
+}
+
+// discard gives back what a run that will not happen has taken.
+func (r *run) discard() error {
+	var errs []error
+	if r.root != nil {
+		errs = append(errs, r.root.Close())
+	}
+	if r.scratch != nil {
+		errs = append(errs, r.scratch.Remove())
+	}
+	return errors.Join(errs...)
+}
+
+// missing makes the mount points for binds that the container lacks, in a
+// directory that dir makes, to go below its layers.
+func (im *image) missing(ctx context.Context, binds []bind, dir func() (string, error)) (below []string, err error) {
+	m, err := im.open(ctx, overlay.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	if m.FD() < 0 {
+		return nil, nil // before Linux 5.2: they are made in the upper directory
+	}
+	made, err := skeleton(m.FD(), binds, dir)
+	if err != nil || made == "" {
+		return nil, err
+	}
+	return []string{made}, nil
+}

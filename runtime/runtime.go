@@ -1,0 +1,130 @@
+// Package runtime runs programs in containers, and mounts containers for
+// programs that run outside, as root.
+//
+// There are three ways:
+//   - [Exec] becomes the command ([WithMount] does, on the host): a private mount
+//     namespace on the calling thread, the container's root in it, exec. Nobody
+//     supervises; the mounts are gone with the last process that uses them.
+//   - [RunLayer] runs a command in a pid namespace under an init of plash's own,
+//     waits, and packs what it changed. Nothing of it outlives the init, and the
+//     init does not outlive its parent.
+//   - [Mount] attaches a container at a directory, to stay until [Unmount].
+//
+// Invariants:
+//   - Nothing that is mounted to run something appears in the mount namespace of
+//     the caller, so nothing is left mounted whoever is killed when. Directories
+//     that are left are scratch of the store and go with its next Reclaim.
+//   - Paths inside a container are resolved inside it: an absolute symbolic link or
+//     a "..", whoever made it, never leads to the host.
+//   - Mount points that an image lacks are not written into an upper directory
+//     that is kept.
+//   - Every descriptor opened here is close-on-exec. Those of the caller pass
+//     through Exec and WithMount.
+//
+// It does not isolate: apart from the root filesystem a process in a container
+// is what it would be outside. It does not know layers, blobs and backends from
+// within; package overlay does. Programs that call RunLayer must call
+// [MaybeInit] first thing in main.
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/overlay"
+)
+
+// Exit codes of a command that did not come to run, by the convention of env(1)
+// and chroot(1).
+const (
+	codeNotStarted    = 125 // plash failed before
+	codeCannotExecute = 126 // found, but cannot be executed
+	codeNotFound      = 127
+)
+
+// An ExitError says why a command was not started, with the exit code for it.
+type ExitError struct {
+	Code int // 125, 126 or 127
+	Err  error
+}
+
+func (e *ExitError) Error() string { return e.Err.Error() }
+func (e *ExitError) Unwrap() error { return e.Err }
+
+// ExitCode is the code that a program reporting the error ends with.
+func (e *ExitError) ExitCode() int { return e.Code }
+
+// A CommandError says that a command ran and did not succeed.
+type CommandError struct {
+	Code   int            // the exit code; 128+Signal if a signal killed it
+	Signal syscall.Signal // 0 if none did
+}
+
+func (e *CommandError) Error() string {
+	if e.Signal != 0 {
+		return fmt.Sprintf("command killed by signal %d (%v)", int(e.Signal), e.Signal)
+	}
+	return fmt.Sprintf("command failed with exit code %d", e.Code)
+}
+
+// An InterruptError says that work was given up because the process was told to
+// end.
+type InterruptError struct {
+	Signal syscall.Signal
+}
+
+func (e *InterruptError) Error() string { return fmt.Sprintf("interrupted (%v)", e.Signal) }
+
+// ExitCode is the code that a shell shows for a process killed by the signal.
+func (e *InterruptError) ExitCode() int { return 128 + int(e.Signal) }
+
+// A hintedError is an error with a way out of it.
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+
+// Hint says what the user can do.
+func (e *hintedError) Hint() string { return e.hint }
+
+// notStarted makes an ExitError of what is none yet.
+func notStarted(err error) error {
+	if exit, ok := err.(*ExitError); ok || err == nil { //nolint:errorlint // only as it came from here
+		if exit == nil {
+			return nil
+		}
+		return exit
+	}
+	return &ExitError{Code: codeNotStarted, Err: err}
+}
+
+// An image is a container that was looked up: what is needed to mount it.
+type image struct {
+	id     container.ID
+	cas    *cas.Store
+	layers []overlay.Layer // bottom first
+}
+
+// withImage looks a container up and calls f, which mounts it, with the store's
+// lock held, so that nothing of it is collected in between.
+func withImage(ctx context.Context, st *container.Store, id container.ID, f func(*image) error) error {
+	unlock, err := st.CAS().LockShared(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	records, err := st.Chain(id)
+	if err != nil {
+		return err
+	}
+	im := &image{id: id, cas: st.CAS(), layers: make([]overlay.Layer, len(records))}
+	for i, r := range records {
+		im.layers[i] = overlay.Layer{Digest: r.Layer, Packed: r.Origin.Packed()}
+	}
+	return f(im)
+}
