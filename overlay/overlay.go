@@ -1,0 +1,155 @@
+// Package overlay mounts containers with the kernel's filesystems, and turns
+// directories, above all upper directories of overlayfs, into layer tars.
+//
+// [Open] makes the root of a container out of its layers: the indexes and blobs
+// of the store mounted as EROFS, or directories that the layers were unpacked
+// into once, with overlayfs on top where there is something to stack or to
+// write to. The result is a detached mount: it is in no mount table, and goes
+// with its descriptor unless it is attached. [Pack] is the way back.
+//
+// Invariants:
+//   - A mount is one mount: what it is made of (mounts of single indexes, loop
+//     devices) is referred to by it alone, stays out of sight, and goes with it.
+//   - Cost of a mount does not grow with the number of layers: at most a few
+//     layers are stacked by overlayfs, more than that are merged into one index
+//     (or one directory) that is kept.
+//   - Upper directories get no redirect and no metacopy marks, so that each of
+//     them can be packed without a look at what lies below.
+//   - Nothing inside a layer or a directory to pack is reached by a joined path
+//     or through a symbolic link.
+//
+// It does not choose a backend, make namespaces for what runs, or attach
+// anything but what it is told to; that is the runtime's work. It takes no
+// locks: the caller holds the store's shared lock while it calls Open.
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas"
+)
+
+// ErrUnsupported is wrapped by errors of [Open] where the kernel, or what it
+// lets this process do, is the reason that a backend cannot work here.
+var ErrUnsupported = errors.New("not supported by this kernel or not permitted here")
+
+// A Backend is a way to have the content of layers mounted.
+type Backend string
+
+const (
+	EROFS  Backend = "erofs"  // the kernel's EROFS on index and blobs, as they lie in the store
+	Unpack Backend = "unpack" // directories that layers are unpacked into, once
+)
+
+// A Layer is a layer of a container.
+type Layer struct {
+	Digest digest.Digest
+	// Packed says that the layer was made by [Pack] from an upper directory or
+	// a plain directory: all parents of its entries are in it, with the
+	// attributes that they have in the container. Only such a layer can be
+	// stacked by overlayfs as it is.
+	Packed bool
+}
+
+// Options say how to mount.
+type Options struct {
+	Backend Backend
+	// Upper and Work are absolute paths of overlayfs' upper and work directory,
+	// on one filesystem. Without them the mount is read-only.
+	Upper, Work string
+	// Volatile lets overlayfs skip every sync of Upper (since Linux 5.10,
+	// ignored before). After a crash of the machine Upper is worthless.
+	Volatile bool
+	// Below are directories that go below all layers, top first: they show
+	// where no layer has anything, as mount points that the image lacks.
+	Below []string
+	// Source is what mount tables show as source. The kernel wants to see the
+	// index there when an index is mounted alone, read-only.
+	Source string
+}
+
+// A Mount is a mount that is attached nowhere, until [Mount.AttachTo].
+type Mount struct {
+	fd int
+	// attach makes and attaches the mount at once, where the kernel has no
+	// detached mounts.
+	attach func(dir string) error
+}
+
+// Open mounts the tree that layers (bottom first) make up. Without layers it is
+// an empty directory. The caller closes the mount, also after AttachTo.
+func Open(ctx context.Context, s *cas.Store, layers []Layer, o Options) (*Mount, error) {
+	if (o.Upper == "") != (o.Work == "") {
+		return nil, errors.New("mount container: upper and work directory belong together")
+	}
+	var m *Mount
+	var err error
+	switch {
+	case o.Backend == EROFS:
+		m, err = openErofs(ctx, s, layers, &o)
+	case o.Backend == Unpack:
+		m, err = openUnpacked(ctx, s, layers, &o)
+	default:
+		return nil, fmt.Errorf("mount container: no such backend: %q", o.Backend)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mount container with backend %s: %w", o.Backend, err)
+	}
+	return m, nil
+}
+
+// FD is an O_PATH descriptor of the mount's root, for *at calls; it belongs to
+// the mount. It is -1 before AttachTo on kernels without detached mounts
+// (before Linux 5.2).
+func (m *Mount) FD() int { return m.fd }
+
+// AttachTo attaches the mount at a directory, in the mount namespace of the
+// calling thread. It stays there when m is closed; while m is open, umount(2)
+// of it says EBUSY.
+func (m *Mount) AttachTo(dir string) error {
+	if m.attach == nil {
+		err := unix.MoveMount(m.fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		if err != nil {
+			return fmt.Errorf("attach mount to %s: %w", dir, err)
+		}
+		return nil
+	}
+	if err := m.attach(dir); err != nil {
+		return err
+	}
+	m.attach = nil
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open mount: %w", &os.PathError{Op: "open", Path: dir, Err: err})
+	}
+	m.fd = fd
+	return nil
+}
+
+// Close gives the descriptor back, and with it the mount unless it was attached.
+func (m *Mount) Close() error {
+	fd := m.fd
+	m.fd = -1
+	if fd < 0 {
+		return nil
+	}
+	if err := unix.Close(fd); err != nil {
+		return fmt.Errorf("close mount: %w", err)
+	}
+	return nil
+}
+
+// digests are the layers' digests.
+func digests(layers []Layer) []digest.Digest {
+	d := make([]digest.Digest, len(layers))
+	for i, l := range layers {
+		d[i] = l.Digest
+	}
+	return d
+}

@@ -1,0 +1,310 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A lower is a layer of an overlayfs.
+type lower struct {
+	fd int
+	// dir tells a directory that is mounted somewhere, open with O_PATH, from a
+	// detached mount. Mount tables show the path of the former, which tells
+	// that it is in use.
+	dir  bool
+	name string // for mount tables that cannot show the path
+}
+
+// lowers are the layers of an overlayfs, top first. The overlayfs takes private
+// clones of their mounts, so that they can be closed afterwards.
+type lowers []lower
+
+// add takes over the result of making a detached mount.
+func (l *lowers) add(fd int, err error) error {
+	if err == nil {
+		*l = append(*l, lower{fd: fd})
+	}
+	return err
+}
+
+func (l *lowers) addDir(path, name string) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open layer", Path: path, Err: err}
+	}
+	*l = append(*l, lower{fd: fd, dir: true, name: name})
+	return nil
+}
+
+func (l *lowers) close() {
+	for _, lw := range *l {
+		unix.Close(lw.fd)
+	}
+	*l = nil
+}
+
+// xino says how inode numbers are made where layers lie on several filesystems.
+type xino string
+
+const (
+	// xinoOn puts the layer's number into the high bits of st_ino. So all files
+	// have the same st_dev (without it each layer's files have another, and
+	// tools that stay on one filesystem, as tar --one-file-system, leave
+	// nearly everything out), and a file keeps its number when it is copied
+	// up. Walking and reading take the same time with it as without.
+	xinoOn xino = "on"
+	// xinoAuto is for layers on one filesystem, where nothing is to be done.
+	xinoAuto xino = "auto"
+)
+
+// openOverlay mounts an overlayfs over lower and the directories of o.Below,
+// with o's upper directory if it has one.
+func openOverlay(l *lowers, o *Options, x xino) (*Mount, error) {
+	for _, dir := range o.Below {
+		if err := l.addDir(dir, "below"); err != nil {
+			return nil, err
+		}
+	}
+	if o.Upper == "" && len(*l) == 1 {
+		// Overlayfs without an upper directory wants two layers.
+		if err := l.add(mountEmpty()); err != nil {
+			return nil, err
+		}
+	}
+	fd, err := mountOverlay(*l, o, x)
+	if err != nil {
+		upper := "read-only"
+		if o.Upper != "" {
+			upper = "upper directory " + o.Upper
+		}
+		return nil, fmt.Errorf("mount overlayfs of %d layers, %s: %w", len(*l), upper, classify(err))
+	}
+	return &Mount{fd: fd}, nil
+}
+
+func mountOverlay(l lowers, o *Options, x xino) (fd int, err error) {
+	if !force.attach {
+		yes, err := overlaysDetached(l[0])
+		if err != nil {
+			return -1, err
+		}
+		if yes {
+			return overlayByFD(l, o, x)
+		}
+	}
+	for i := range l {
+		if err := l[i].detach(); err != nil {
+			return -1, err
+		}
+	}
+	err = inPrivateNamespace(func() (err error) {
+		fd, err = overlayAttached(l, o, x)
+		return err
+	})
+	return fd, err
+}
+
+// detach takes a detached mount of a directory in the directory's place.
+func (l *lower) detach() error {
+	if !l.dir {
+		return nil
+	}
+	fd, err := cloneMount(l.fd)
+	if err != nil {
+		return fmt.Errorf("clone mount of layer %s: %w", l.name, err)
+	}
+	unix.Close(l.fd)
+	l.fd, l.dir = fd, false
+	return nil
+}
+
+// overlaysDetached tells whether overlayfs takes detached mounts as layers:
+// since Linux 6.15, and it takes descriptors since 6.13. The same release began
+// to clone detached mounts, which can be tried without a trace.
+func overlaysDetached(l lower) (bool, error) {
+	mount := l.fd
+	if l.dir {
+		fd, err := cloneMount(mount)
+		if err != nil {
+			return false, fmt.Errorf("clone mount of layer %s: %w", l.name, err)
+		}
+		defer unix.Close(fd)
+		mount = fd
+	}
+	fd, err := cloneMount(mount)
+	if err != nil {
+		return false, nil
+	}
+	return true, unix.Close(fd)
+}
+
+// cloneMount gives a detached mount of the directory that fd stands for.
+func cloneMount(fd int) (int, error) {
+	return unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+}
+
+// overlayByFD hands all directories over by descriptor.
+func overlayByFD(l lowers, o *Options, x xino) (int, error) {
+	c := newFSContext("overlay")
+	defer c.close()
+	for _, lw := range l {
+		c.setFD("lowerdir+", lw.fd)
+	}
+	for _, d := range []struct{ key, path string }{{"upperdir", o.Upper}, {"workdir", o.Work}} {
+		if d.path == "" {
+			continue
+		}
+		fd, err := unix.Open(d.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, &os.PathError{Op: "open " + d.key, Path: d.path, Err: err}
+		}
+		defer unix.Close(fd)
+		c.setFD(d.key, fd)
+	}
+	setOverlayOptions(c, o, x, o.Volatile)
+	return c.mount(overlayAttrs(o))
+}
+
+// overlayAttached attaches the layers to directories with short names, which is
+// what overlayfs before Linux 6.15 can use. It runs in a mount namespace of its
+// own, and the calling thread's working directory changes.
+func overlayAttached(l lowers, o *Options, x xino) (int, error) {
+	names, err := attachNamed(l)
+	if err != nil {
+		return -1, err
+	}
+	mount := func(volatile bool) (int, error) {
+		var paths pathNames
+		defer paths.close()
+		c := newFSContext("overlay")
+		defer c.close()
+		c.setString("lowerdir", strings.Join(names, ":"))
+		if o.Upper != "" {
+			// The directories must be opened in this mount namespace.
+			upper, err := paths.name(o.Upper, specialInOptions)
+			if err != nil {
+				return -1, err
+			}
+			work, err := paths.name(o.Work, specialInOptions)
+			if err != nil {
+				return -1, err
+			}
+			c.setString("upperdir", upper)
+			c.setString("workdir", work)
+		}
+		setOverlayOptions(c, o, x, volatile)
+		return c.mount(overlayAttrs(o))
+	}
+	fd, err := mount(o.Volatile)
+	if o.Volatile && errors.Is(err, unix.EINVAL) {
+		// "volatile" came with Linux 5.10. An unknown option fails before
+		// anything is written to the work directory.
+		fd, err = mount(false)
+	}
+	return fd, err
+}
+
+// specialInOptions are the bytes that mean something in overlayfs' options.
+const specialInOptions = ",:\\"
+
+// attachNamed attaches the layers to directories in the working directory,
+// which becomes a new tmpfs. Names are short: all together are one option of at
+// most 255 bytes.
+func attachNamed(l lowers) ([]string, error) {
+	c := newFSContext("tmpfs")
+	c.setString("mode", "0700")
+	base, err := c.mount(0)
+	if err != nil {
+		return nil, fmt.Errorf("make a place for layers: %w", err)
+	}
+	defer unix.Close(base)
+	// On top of the root: absolute paths still begin below it.
+	if err := unix.MoveMount(base, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return nil, fmt.Errorf("attach a place for layers: %w", err)
+	}
+	if err := unix.Fchdir(base); err != nil {
+		return nil, fmt.Errorf("enter the place for layers: %w", err)
+	}
+	names := make([]string, len(l))
+	for i, lw := range l {
+		names[i] = lw.name
+		if lw.name == "" || slices.Contains(names[:i], lw.name) {
+			names[i] = strconv.Itoa(i + 1)
+		}
+		if err := unix.Mkdirat(base, names[i], 0o700); err != nil {
+			return nil, fmt.Errorf("make a place for layer %s: %w", names[i], err)
+		}
+		if err := unix.MoveMount(lw.fd, "", base, names[i], unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return nil, fmt.Errorf("attach layer %s: %w", names[i], err)
+		}
+	}
+	return names, nil
+}
+
+func setOverlayOptions(c *fsContext, o *Options, x xino, volatile bool) {
+	for _, kv := range overlayOptions(o, x) {
+		c.setString(kv[0], kv[1])
+	}
+	if volatile && o.Upper != "" {
+		c.setFlag("volatile")
+	}
+}
+
+// overlayOptions are the options that keep an upper directory self-contained
+// (Documentation/filesystems/overlayfs.rst): no redirects, so that renaming a
+// directory of a lower layer gives EXDEV and the program copies it, and none
+// followed that a layer brings along; no copied-up metadata without data; no
+// index of hard links, which would tie the upper directory to these very mounts.
+func overlayOptions(o *Options, x xino) [][2]string {
+	source := o.Source
+	if source == "" {
+		source = "plash"
+	}
+	return [][2]string{
+		{"source", source},
+		{"redirect_dir", "nofollow"},
+		{"metacopy", "off"},
+		{"index", "off"},
+		{"xino", string(x)},
+	}
+}
+
+func overlayAttrs(o *Options) int {
+	if o.Upper == "" {
+		return unix.MOUNT_ATTR_RDONLY
+	}
+	return 0
+}
+
+// mountEmpty gives a detached read-only mount of an empty directory: what a
+// container without layers is.
+func mountEmpty() (int, error) {
+	c := newFSContext("tmpfs")
+	c.setString("source", "plash")
+	c.setString("mode", "0755")
+	fd, err := c.mount(unix.MOUNT_ATTR_RDONLY)
+	if err != nil {
+		return -1, classify(fmt.Errorf("mount an empty directory: %w", err))
+	}
+	return fd, nil
+}
+
+// openEmpty mounts a container without layers.
+func openEmpty(o *Options) (*Mount, error) {
+	fd, err := mountEmpty()
+	if err != nil {
+		return nil, err
+	}
+	if o.Upper == "" && len(o.Below) == 0 {
+		return &Mount{fd: fd}, nil
+	}
+	l := lowers{{fd: fd}}
+	defer l.close()
+	return openOverlay(&l, o, xinoAuto)
+}
