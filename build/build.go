@@ -13,7 +13,7 @@
 //
 // Actions append to the script of the current layer; --layer ends it. A layer
 // without actions is dropped. Every script begins with [Prologue] and is meant
-// for sh -l in the directory /. Nothing of the shell's state (variables, working
+// for sh -l in the directory /, with PATH in its environment and umask 022. Nothing of the shell's state (variables, working
 // directory) lives on in the next layer.
 //
 // Invariants:
@@ -34,11 +34,9 @@ import (
 	"strings"
 )
 
-// Prologue is what every layer's script begins with. PS4 is what the log shows
-// before each command. PATH is exported because some shells (dash, where no
-// /etc/profile sets it) have a default one for themselves only, and dpkg insists
-// on one; the umask is the caller's otherwise.
-const Prologue = "PS4='--> '\nexport PATH\numask 022\nset -ex\n"
+// Prologue is what every layer's script begins with: the first command that
+// fails ends it, and each is shown in the log, after PS4.
+const Prologue = "PS4='--> '\nset -ex\n"
 
 // A Plan is what build actions ask for.
 type Plan struct {

@@ -10,18 +10,11 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/runtime"
 )
 
 // LayerDone is the line that goes to the log after each layer that was built.
 const LayerDone = "--:"
-
-// ScriptError is what RunLayer of a [Builder] returns where the script ran and
-// failed; every other error means that it could not be run.
-type ScriptError interface {
-	error
-	// ExitCode is the exit code of the script, 128+N where signal N ended it.
-	ExitCode() int
-}
 
 // A Builder builds plans. Any number of them may work on one store at once: a
 // layer is built once, and others that want it wait for it.
@@ -30,8 +23,8 @@ type Builder struct {
 	// ResolveImage returns the container that --image NAME means, and imports it
 	// if it must.
 	ResolveImage func(ctx context.Context, name string) (container.ID, error)
-	// RunLayer runs a script on top of parent and returns what it changed. The
-	// script is of any length. It returns a [ScriptError] if the script failed.
+	// RunLayer runs a script, of any length, on top of parent, and returns what it
+	// changed. Its errors are those of [runtime.RunLayer].
 	RunLayer func(ctx context.Context, parent container.ID, script string) (*cas.Staged, error)
 	// Stderr gets a line after each layer that was built.
 	Stderr io.Writer
@@ -154,15 +147,31 @@ func (s *step) make(ctx context.Context, below container.Record, keys []string) 
 
 // failed makes a step's error of what RunLayer returned.
 func (s *step) failed(ctx context.Context, parent container.ID, err error) error {
-	var script ScriptError
-	if ctx.Err() != nil || !errors.As(err, &script) {
+	var (
+		failed *runtime.CommandError
+		exit   *runtime.ExitError
+	)
+	step := &StepError{Layer: s.number, Layers: s.of, Command: onlyCommand(s.Script), Parent: parent}
+	switch {
+	case ctx.Err() != nil:
+		return s.wrap(err)
+	case errors.As(err, &failed):
+		step.Code, step.Err = failed.Code, err
+	case errors.As(err, &exit) && exit.Code == exitPlashFailed:
+		return s.wrap(exit.Err)
+	case errors.As(err, &exit):
+		// The image has no shell, or none that runs here. The exit code that the
+		// error carries is not one of a build.
+		step.Code, step.Command, step.Err = exit.Code, "", exit.Err
+	default:
 		return s.wrap(err)
 	}
-	return &StepError{
-		Layer: s.number, Layers: s.of, Code: script.ExitCode(),
-		Command: onlyCommand(s.Script), Parent: parent, Err: err,
-	}
+	return step
 }
+
+// exitPlashFailed is the exit code of a [runtime.ExitError] that says that plash
+// itself failed before it came to the command.
+const exitPlashFailed = 125
 
 func (s *step) wrap(err error) error {
 	return fmt.Errorf("build layer %d of %d: %w", s.number, s.of, err)

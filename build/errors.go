@@ -38,20 +38,18 @@ type StepError struct {
 	Code          int          // exit code of the script; 128+N where signal N ended it
 	Command       string       // the command that failed; "" if it cannot be told
 	Parent        container.ID // the container below the layer: the last good one
-	Err           error        // what running the script returned
+	Err           error        // what running the script came to
 }
 
 func (e *StepError) Error() string {
-	var b strings.Builder
-	b.WriteString("layer")
+	text := e.Err.Error()
 	if e.Layers > 1 {
-		fmt.Fprintf(&b, " %d of %d", e.Layer, e.Layers)
+		text = fmt.Sprintf("layer %d of %d: %s", e.Layer, e.Layers, text)
 	}
 	if e.Command != "" {
-		fmt.Fprintf(&b, ": %s", shorten(e.Command))
+		text += ": " + shorten(e.Command)
 	}
-	fmt.Fprintf(&b, ": exit status %d", e.Code)
-	return b.String()
+	return text
 }
 
 func (e *StepError) Unwrap() error { return e.Err }

@@ -113,7 +113,7 @@ func TestScripts(t *testing.T) {
 }
 
 func TestPrologue(t *testing.T) {
-	if want := "PS4='--> '\nexport PATH\numask 022\nset -ex\n"; Prologue != want {
+	if want := "PS4='--> '\nset -ex\n"; Prologue != want {
 		t.Errorf("got %q: every cache key changes with it", Prologue)
 	}
 }
