@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	goruntime "runtime"
 	"strings"
 
@@ -81,15 +82,16 @@ func Unmount(dir string) error {
 	return nil
 }
 
-// isContainer tells whether a mount is one that plash made, by its source.
+// isContainer tells whether a mount is one that plash made: an overlayfs by its
+// source, an index that is mounted alone by being its own source, and a read-only
+// unpacked tree, which is a bind mount, by the directory that it shows.
 func isContainer(m *mountinfo.Info) bool {
-	source := m.Source
 	switch m.FSType {
 	case "overlay":
-		id, ok := strings.CutPrefix(source, "plash-")
+		id, ok := strings.CutPrefix(m.Source, "plash-")
 		return ok && id != "" && strings.Trim(id, "0123456789") == ""
 	case "erofs":
-		// A single index has itself as source, or the loop device of itself.
+		source := m.Source
 		if name, ok := strings.CutPrefix(source, "/dev/loop"); ok {
 			b, err := os.ReadFile("/sys/block/loop" + name + "/loop/backing_file")
 			if err != nil {
@@ -97,10 +99,21 @@ func isContainer(m *mountinfo.Info) bool {
 			}
 			source = strings.TrimSpace(string(b))
 		}
-		return strings.HasSuffix(source, ".erofs") && strings.Contains(source, "/index/")
+		return isStorePath(source, indexPath)
 	}
-	return false
+	return isStorePath(m.Root, unpackedPath)
 }
+
+// isStorePath tells whether path is where package cas has its indexes, or package
+// overlay unpacked trees, in some store.
+func isStorePath(path, pattern string) bool {
+	return regexp.MustCompile(pattern).MatchString(path)
+}
+
+const (
+	indexPath    = `/index/(sha256|chain)/[0-9a-f]{64}\.erofs$`
+	unpackedPath = `/unpacked/((sha256|chain)/[0-9a-f]{64}|empty)$`
+)
 
 // WithMount becomes a command on the host whose working directory is a container,
 // mounted read-only where nobody but the command and its children sees it. It
