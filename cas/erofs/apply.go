@@ -29,7 +29,7 @@ func (t *Tree) Apply(im *Image) error {
 		t.clearRoot()
 	}
 	if !marks.implied {
-		t.inodes[t.ents[rootEntry].ino] = packed
+		*t.inodes.at(t.ents.at(rootEntry).ino) = packed
 	}
 	return a.entries(rootEntry, &root)
 }
@@ -105,7 +105,7 @@ func (a *applier) subdir(dir uint32, name string, in *Inode) error {
 		return err
 	}
 	if old, there := t.find(dir, name); there {
-		was := &t.inodes[t.ents[old].ino]
+		was := t.inodes.at(t.ents.at(old).ino)
 		switch {
 		case was.isDir():
 			if marks.implied {
@@ -126,13 +126,13 @@ func (a *applier) subdir(dir uint32, name string, in *Inode) error {
 	if err := t.insert(dir, name, t.addInode(packed)); err != nil {
 		return err
 	}
-	return a.entries(uint32(len(t.ents)-1), in)
+	return a.entries(uint32(t.ents.n-1), in)
 }
 
 // clearRoot takes away all entries of the root directory.
 func (t *Tree) clearRoot() {
-	for i := range t.ents {
-		if e := &t.ents[i]; i != rootEntry && e.parent == rootEntry {
+	for i := range uint32(t.ents.n) {
+		if e := t.ents.at(i); i != rootEntry && e.parent == rootEntry {
 			e.dead = true
 		}
 	}

@@ -87,7 +87,7 @@ func splitPath(path string) ([]string, error) {
 func (t *Tree) step(dir uint32, name string, make bool, follows *int) (uint32, error) {
 	e, ok := t.find(dir, name)
 	if ok {
-		in := &t.inodes[t.ents[e].ino]
+		in := t.inodes.at(t.ents.at(e).ino)
 		switch {
 		case in.isDir():
 			return e, nil
@@ -108,7 +108,7 @@ func (t *Tree) step(dir uint32, name string, make bool, follows *int) (uint32, e
 	if err := t.insert(dir, name, t.addInode(in)); err != nil {
 		return 0, err
 	}
-	return uint32(len(t.ents) - 1), nil
+	return uint32(t.ents.n - 1), nil
 }
 
 // follow goes to the directory that a symbolic link in dir points at. ".." does
@@ -126,7 +126,7 @@ func (t *Tree) follow(dir uint32, link *inode, make bool, follows *int) (uint32,
 		switch {
 		case p == "" || p == ".":
 		case p == "..":
-			dir = t.ents[dir].parent
+			dir = t.ents.at(dir).parent
 		case len(p) > MaxName:
 			return 0, fmt.Errorf("%w: a name of %d bytes in a symbolic link on the way", ErrPath, len(p))
 		default:
@@ -152,7 +152,7 @@ func (t *Tree) find(dir uint32, name string) (uint32, bool) {
 	}
 	mask := uint64(len(t.table) - 1)
 	for i := (maphash.String(t.seed, name) ^ uint64(dir)*0x9E3779B97F4A7C15) & mask; t.table[i] != 0; i = (i + 1) & mask {
-		e := &t.ents[t.table[i]]
+		e := t.ents.at(t.table[i])
 		if !e.dead && e.parent == dir && string(t.nameOf(e)) == name {
 			return t.table[i], true
 		}
@@ -162,20 +162,20 @@ func (t *Tree) find(dir uint32, name string) (uint32, bool) {
 
 // insert adds an entry that is not there yet.
 func (t *Tree) insert(dir uint32, name string, ino uint32) error {
-	if uint64(len(t.names))+uint64(len(name)) > math.MaxUint32 || len(t.ents) == math.MaxUint32 {
+	if uint64(len(t.names))+uint64(len(name)) > math.MaxUint32 || t.ents.n == math.MaxInt32 {
 		return fmt.Errorf("%w: more than 4 GiB of names", ErrLimit)
 	}
 	if t.live++; 2*t.live > len(t.table) {
 		t.grow()
 	}
-	t.ents = append(t.ents, entry{parent: dir, name: uint32(len(t.names)), nameLen: uint8(len(name)), ino: ino})
+	t.ents.add(entry{parent: dir, name: uint32(len(t.names)), nameLen: uint8(len(name)), ino: ino})
 	t.names = append(t.names, name...)
-	t.place(uint32(len(t.ents) - 1))
+	t.place(uint32(t.ents.n - 1))
 	return nil
 }
 
 func (t *Tree) place(n uint32) {
-	e := &t.ents[n]
+	e := t.ents.at(n)
 	mask := uint64(len(t.table) - 1)
 	i := t.hash(e.parent, t.nameOf(e)) & mask
 	for t.table[i] != 0 {
@@ -187,15 +187,15 @@ func (t *Tree) place(n uint32) {
 func (t *Tree) grow() {
 	t.table = make([]uint32, 2*len(t.table))
 	t.live = 1
-	for i := range t.ents {
-		if i != rootEntry && !t.ents[i].dead {
+	for i := range uint32(t.ents.n) {
+		if i != rootEntry && !t.ents.at(i).dead {
 			t.live++
-			t.place(uint32(i))
+			t.place(i)
 		}
 	}
 }
 
 func (t *Tree) kill(e uint32) {
-	t.ents[e].dead = true
+	t.ents.at(e).dead = true
 	t.lastGood = false
 }

@@ -37,8 +37,8 @@ type Tree struct {
 	// what cannot be addressed in blocks and so is copied into the image.
 	ReadDevice func(device int, p []byte, off int64) error
 
-	ents    []entry
-	inodes  []inode
+	ents    arena[entry]
+	inodes  arena[inode]
 	names   []byte // names of entries and targets of symbolic links
 	table   []uint32
 	live    int // entries of table
@@ -97,8 +97,8 @@ func NewTree() *Tree {
 		xattrs:  []string{""},
 		xattrID: map[string]uint32{"": 0},
 	}
-	t.inodes = append(t.inodes, impliedDir)
-	t.ents = append(t.ents, entry{})
+	t.inodes.add(impliedDir)
+	t.ents.add(entry{})
 	return t
 }
 
@@ -135,7 +135,7 @@ func (t *Tree) SetDevice(n int, tag string, size int64) error {
 }
 
 // Len returns the number of entries ever put, the root included.
-func (t *Tree) Len() int { return len(t.ents) }
+func (t *Tree) Len() int { return t.ents.n }
 
 // Put makes path an entry with the given attributes, extended attributes
 // and content, and replaces what was there; a directory that was there keeps
@@ -155,12 +155,12 @@ func (t *Tree) Put(path string, a Attr, xattrs []Xattr, c Content) error {
 		if !a.IsDir() {
 			return fmt.Errorf("%w: the root is not a directory", ErrPath)
 		}
-		in.flags |= t.inodes[t.ents[rootEntry].ino].flags & inodeOpaque
-		t.inodes[t.ents[rootEntry].ino] = in
+		in.flags |= t.inodes.at(t.ents.at(rootEntry).ino).flags & inodeOpaque
+		*t.inodes.at(t.ents.at(rootEntry).ino) = in
 		return nil
 	}
 	if old, ok := t.find(dir, name); ok {
-		was := &t.inodes[t.ents[old].ino]
+		was := t.inodes.at(t.ents.at(old).ino)
 		switch {
 		case was.isDir() && a.IsDir():
 			in.flags |= was.flags & inodeOpaque
@@ -191,9 +191,9 @@ func (t *Tree) Link(path, target string) error {
 	switch {
 	case !ok || tname == "":
 		return fmt.Errorf("%w: %q is not there", ErrLink, target)
-	case t.inodes[t.ents[to].ino].isDir():
+	case t.inodes.at(t.ents.at(to).ino).isDir():
 		return fmt.Errorf("%w: %q is a directory", ErrLink, target)
-	case t.inodes[t.ents[to].ino].isWhiteout():
+	case t.inodes.at(t.ents.at(to).ino).isWhiteout():
 		return fmt.Errorf("%w: %q is deleted", ErrLink, target)
 	}
 	dir, name, err := t.dirFor(path)
@@ -203,9 +203,9 @@ func (t *Tree) Link(path, target string) error {
 	if name == "" {
 		return fmt.Errorf("%w: the root as a link", ErrPath)
 	}
-	ino := t.ents[to].ino
+	ino := t.ents.at(to).ino
 	if old, ok := t.find(dir, name); ok {
-		if t.ents[old].ino == ino {
+		if t.ents.at(old).ino == ino {
 			return nil
 		}
 		t.kill(old)
@@ -224,7 +224,7 @@ func (t *Tree) Whiteout(path string) error {
 		return fmt.Errorf("%w: a whiteout of the root", ErrPath)
 	}
 	if old, ok := t.find(dir, name); ok {
-		if in := &t.inodes[t.ents[old].ino]; in.isDir() {
+		if in := t.inodes.at(t.ents.at(old).ino); in.isDir() {
 			in.flags |= inodeOpaque
 		}
 		return nil
@@ -238,7 +238,7 @@ func (t *Tree) Opaque(path string) error {
 	if err != nil {
 		return err
 	}
-	t.inodes[t.ents[dir].ino].flags |= inodeOpaque
+	t.inodes.at(t.ents.at(dir).ino).flags |= inodeOpaque
 	return nil
 }
 
@@ -327,8 +327,8 @@ func (in *inode) isSymlink() bool  { return in.mode&unix.S_IFMT == unix.S_IFLNK 
 func (in *inode) isWhiteout() bool { return in.mode&unix.S_IFMT == unix.S_IFCHR && in.where == 0 }
 
 func (t *Tree) addInode(in inode) uint32 {
-	t.inodes = append(t.inodes, in)
-	return uint32(len(t.inodes) - 1)
+	t.inodes.add(in)
+	return uint32(t.inodes.n - 1)
 }
 
 func (t *Tree) nameOf(e *entry) []byte { return t.names[e.name : e.name+uint32(e.nameLen)] }
