@@ -315,13 +315,22 @@ func (s *stream) request() (again bool, wait time.Duration, err error) {
 	case resp.StatusCode == http.StatusPartialContent && s.off > 0 && s.validator != "":
 		return false, 0, s.rest(resp)
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.off > 0:
-		return false, 0, s.wrap(errChanged) // it is shorter now
+		return false, 0, s.wrap(s.beyond(resp.Header.Get("Content-Range")))
 	case retryStatus(resp.StatusCode):
 		return true, retryAfter(resp.Header.Get("Retry-After"), time.Now()),
 			fmt.Errorf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	default:
 		return false, 0, &StatusError{URL: s.url.Redacted(), Status: resp.StatusCode}
 	}
+}
+
+// beyond is the error about a server that has nothing from s.off on.
+func (s *stream) beyond(contentRange string) error {
+	var total int64
+	if _, err := fmt.Sscanf(contentRange, "bytes */%d", &total); err == nil && total == s.off {
+		return fmt.Errorf("the server has %d bytes, not the expected %d", total, s.size)
+	}
+	return errChanged
 }
 
 // whole takes an answer that holds the file from its beginning.

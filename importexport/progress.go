@@ -24,7 +24,7 @@ type Progress interface {
 	// and to index it.
 	Complete()
 	// Close ends the display, also in the middle of a download, and leaves
-	// the cursor at the beginning of a line.
+	// the cursor at the beginning of a line. It may be started anew.
 	Close()
 }
 
@@ -64,7 +64,7 @@ func (p *plain) Start(total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.endLine()
-	p.total, p.next = total, 0
+	p.total, p.next, p.closed = total, 0, false
 	p.advance(0)
 }
 

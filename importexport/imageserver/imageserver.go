@@ -254,3 +254,20 @@ func (s *Server) writeIndexes() error {
 	s.AddFile("streams/v1/index.json", index)
 	return nil
 }
+
+// Served is what a server has under a path.
+type Served struct {
+	Size   int64
+	SHA256 string
+}
+
+// Files returns what is served, by path.
+func (s *Server) Files() map[string]Served {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]Served{}
+	for name, f := range s.files {
+		all[name] = Served{f.size, f.sha256}
+	}
+	return all
+}

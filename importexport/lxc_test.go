@@ -1,0 +1,448 @@
+package importexport
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/imageserver"
+)
+
+// xzImage is an image of a tar with one file that says what it is.
+func xzImage(t *testing.T, dist, release, version string) imageserver.Image {
+	t.Helper()
+	data, err := imageserver.XZ(someTar(t, dist+" "+release+" "+version))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return imageserver.Image{Dist: dist, Release: release, Version: version, Data: data}
+}
+
+func TestImportLXC(t *testing.T) {
+	st := newStore(t)
+	s := newServer(t,
+		xzImage(t, "alpine", "3.9", "20240601_13:00"), xzImage(t, "alpine", "3.20", "20240601_13:00"),
+		xzImage(t, "alpine", "3.20", "20240602_13:00"), xzImage(t, "alpine", "edge", "20240603_13:00"),
+		xzImage(t, "debian", "bookworm", "20240601_13:00"), xzImage(t, "debian", "sid", "20240601_13:00"))
+	get := func(name string, o Options) container.ID {
+		t.Helper()
+		o.client, o.Server = hasty(), s.URL()+"/"
+		id, err := ImportLXC(t.Context(), st, name, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	for name, want := range map[string]string{
+		"alpine": "alpine 3.20 20240602_13:00", "alpine:edge": "alpine edge 20240603_13:00",
+		"alpine/3.9": "alpine 3.9 20240601_13:00", "debian": "debian bookworm 20240601_13:00",
+		"bookworm": "debian bookworm 20240601_13:00", "Debian:SID": "debian sid 20240601_13:00",
+	} {
+		if got := tree(t, st, get(name, Options{}))["./file"]; got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	downloads := 0
+	for _, r := range s.Requests() {
+		if strings.HasPrefix(r.Path, "/images/") {
+			downloads++
+		}
+	}
+	if downloads != 5 {
+		t.Errorf("%d downloads of 5 images under 6 names", downloads)
+	}
+	if n := count(t, st); n != 5 {
+		t.Errorf("%d containers, want 5", n)
+	}
+
+	old := get("alpine", Options{})
+	if r := s.Requests(); len(r) != 0 {
+		t.Errorf("a cached name was asked for: %v", r)
+	}
+	if err := s.Add(xzImage(t, "alpine", "3.20", "20240701_13:00")); err != nil {
+		t.Fatal(err)
+	}
+	if id := get("alpine", Options{}); id != old {
+		t.Errorf("container %d, want %d", id, old)
+	}
+	if id := get("alpine", Options{Refresh: true}); id == old {
+		t.Errorf("not refreshed: container %d", id)
+	}
+}
+
+// TestImportLXCFaults: what a server says of an image is checked.
+func TestImportLXCFaults(t *testing.T) {
+	good := xzImage(t, "alpine", "3.20", "20240601_13:00")
+	for _, c := range []struct {
+		name   string
+		change func(s *imageserver.Server)
+		want   string // "": success
+	}{
+		{"none", func(*imageserver.Server) {}, ""},
+		{"no index.json", func(s *imageserver.Server) { s.Remove("streams/v1/index.json") }, ""},
+		{"no lists", func(s *imageserver.Server) {
+			s.Remove("streams/v1/index.json")
+			s.Remove("streams/v1/images.json")
+		}, "404 Not Found"},
+		{"index busy at first", func(s *imageserver.Server) {
+			s.SetFaults(imageserver.Faults{Indexes: true, Status: []int{503, 0, 429}})
+		}, ""},
+		{"index cut", func(s *imageserver.Server) {
+			s.SetFaults(imageserver.Faults{Indexes: true, CutEvery: 20, NoRange: true})
+		}, "cut off after"},
+		{"index broken", func(s *imageserver.Server) { s.AddFile("streams/v1/index.json", []byte("<html>")) }, "not a simplestreams index"},
+		{"index of nothing", func(s *imageserver.Server) { s.AddFile("streams/v1/index.json", []byte("{}")) }, "no entry of type image-downloads"},
+		{"list broken", func(s *imageserver.Server) { s.AddFile("streams/v1/images.json", []byte("[1]")) }, "not a simplestreams product list"},
+		{"list elsewhere", func(s *imageserver.Server) {
+			s.AddFile("streams/v1/index.json", []byte(`{"index":{"x":{"datatype":"image-downloads","path":"http://other.example/images.json"}}}`))
+		}, "unacceptable path"},
+		{"image gone", func(s *imageserver.Server) { s.SetFaults(imageserver.Faults{Status: []int{404}}) }, "404 Not Found"},
+		{"image damaged", func(s *imageserver.Server) { s.SetFaults(imageserver.Faults{CorruptAt: 100}) }, "expected sha256"},
+		{"image longer", func(s *imageserver.Server) { s.SetFaults(imageserver.Faults{WrongLength: 5}) }, "bytes, not the expected"},
+		{"image of no known length, longer", func(s *imageserver.Server) {
+			s.SetFaults(imageserver.Faults{Chunked: true})
+			replaceItem(t, s, func(item map[string]any) { item["size"] = len(good.Data) - 1 })
+		}, "more than the promised"},
+		{"image of no known length, shorter", func(s *imageserver.Server) {
+			s.SetFaults(imageserver.Faults{Chunked: true})
+			replaceItem(t, s, func(item map[string]any) { item["size"] = len(good.Data) + 1 })
+		}, "bytes, not the expected"},
+		{"wrong checksum", func(s *imageserver.Server) {
+			replaceItem(t, s, func(item map[string]any) { item["sha256"] = strings.Repeat("ab", 32) })
+		}, "expected sha256 abab"},
+		{"no checksum", func(s *imageserver.Server) {
+			replaceItem(t, s, func(item map[string]any) { delete(item, "sha256") })
+		}, "no image for"},
+		{"path out of the server", func(s *imageserver.Server) {
+			replaceItem(t, s, func(item map[string]any) { item["path"] = "../../etc/passwd" })
+		}, "no image for"},
+		{"no tar", func(s *imageserver.Server) {
+			s.AddFile("other", []byte("no tar"))
+			replaceItem(t, s, func(item map[string]any) {
+				item["path"], item["sha256"], item["size"] = "other", sha256hex([]byte("no tar")), 6
+			})
+		}, "import "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			st, s := newStore(t), newServer(t, good)
+			c.change(s)
+			id, err := ImportLXC(t.Context(), st, "alpine", Options{client: hasty(), Server: s.URL()})
+			if c.want != "" {
+				checkRefused(t, st, id, err, c.want)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkSameTree(t, st, id, good.Data)
+		})
+	}
+}
+
+// replaceItem changes what the list of s says of the root filesystem of alpine.
+func replaceItem(t *testing.T, s *imageserver.Server, change func(item map[string]any)) {
+	t.Helper()
+	item := map[string]any{}
+	for path, f := range s.Files() {
+		if strings.HasSuffix(path, "/root.tar.xz") {
+			item = map[string]any{"ftype": "root.tar.xz", "path": path[1:], "size": f.Size, "sha256": f.SHA256}
+		}
+	}
+	change(item)
+	list, err := json.Marshal(map[string]any{"products": map[string]any{
+		"alpine:3.20:" + imageserver.Arch() + ":default": map[string]any{"versions": map[string]any{"1": map[string]any{
+			"items": map[string]any{"root.tar.xz": item},
+		}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.AddFile("streams/v1/images.json", list)
+}
+
+func TestImportLXCUnknown(t *testing.T) {
+	st := newStore(t)
+	other := xzImage(t, "void", "current", "1")
+	other.Arch = "vax"
+	s := newServer(t, xzImage(t, "alpine", "3.20", "1"), xzImage(t, "debian", "bookworm", "1"), other)
+	for _, c := range []struct{ name, want, hint string }{
+		{"alpin", "no such image: alpin for " + imageserver.Arch() + ": there is alpine:3.20, debian:bookworm", "did you mean alpine?"},
+		{"alpine:3.99", "alpine:3.99", "did you mean alpine:3.20?"},
+		{"bokworm", "bokworm", "did you mean bookworm?"},
+		{"deb", "deb", "did you mean debian?"},
+		{"somethingelse", "there is alpine:3.20, debian:bookworm", ""},
+		{"void", "(only for vax)", ""},
+		{"a b", "is not an image name", ""},
+		{"a:b:c:d:e", "is not an image name", ""},
+		{"alpine:", "is not an image name", ""},
+	} {
+		id, err := ImportLXC(t.Context(), st, c.name, Options{client: hasty(), Server: s.URL()})
+		checkRefused(t, st, id, err, c.want)
+		var h interface{ Hint() string }
+		hint := ""
+		if errors.As(err, &h) {
+			hint = h.Hint()
+		}
+		if hint != c.hint {
+			t.Errorf("%s: hint %q, want %q", c.name, hint, c.hint)
+		}
+	}
+	id, err := ImportLXC(t.Context(), st, "alpine", Options{client: hasty(), Server: s.URL(), Arch: "s390x"})
+	checkRefused(t, st, id, err, "no image for s390x at all")
+}
+
+func TestServerOption(t *testing.T) {
+	t.Setenv("PLASH_LXC_SERVER", "")
+	for server, want := range map[string]string{
+		"": DefaultServer, "http://h:1/": "http://h:1", "images.example": "https://images.example",
+		"HTTP://h/a b//": "http://h/a%20b", "http://h/x?y#z": "http://h/x", "ftp://h": "", "http://": "",
+	} {
+		o := Options{Server: server}
+		u, err := o.server()
+		if (err == nil) != (want != "") || err == nil && u.String() != want {
+			t.Errorf("%q: %v, %v", server, u, err)
+		}
+	}
+	t.Setenv("PLASH_LXC_SERVER", "http://from.environment")
+	if u, err := new(Options).server(); err != nil || u.String() != "http://from.environment" {
+		t.Errorf("%v, %v", u, err)
+	}
+	base, err := parseURL("http://h/base%20x?q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := below(base, "images/a%2f/20240601_13:00/root.tar.xz?").String(); got != "http://h/base%20x/images/a%252f/20240601_13:00/root.tar.xz%3F" && !strings.HasSuffix(got, "?q") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestFindImage: what a name means on a server like the public one.
+func TestFindImage(t *testing.T) {
+	products, err := parseProducts(likePublic(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"alpine": "alpine:3.21", "alpine:3.9": "alpine:3.9", "alpine:edge": "alpine:edge", "alpine/edge/default": "alpine:edge",
+		"debian": "debian:trixie", "debian:12": "debian:bookworm", "bookworm": "debian:bookworm", "sid": "debian:sid",
+		"ubuntu": "ubuntu:noble", "ubuntu:noble": "ubuntu:noble", "noble": "ubuntu:noble", "ubuntu:24.04": "ubuntu:noble",
+		"ubuntu:noble:cloud": "ubuntu:noble:cloud", "ubuntu:noble:amd64:cloud": "ubuntu:noble:cloud",
+		"fedora": "fedora:41", "rawhide": "fedora:rawhide", "archlinux": "archlinux:current",
+		"gentoo": "gentoo:current:openrc", "gentoo:systemd": "gentoo:current:systemd", "gentoo:current": "gentoo:current:openrc",
+		"opensuse": "opensuse:15.6", "tumbleweed": "opensuse:tumbleweed", "rockylinux": "rockylinux:9", "centos": "centos:10-stream",
+		"mint": "mint:wilma", "current": "", "9": "", "nosuch": "", "ubuntu:noble:nosuch": "", "onlysquashfs": "", "debian:noble": "",
+	} {
+		parts, err := splitName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		p, err := findImage(products, "amd64", parts)
+		if err == nil {
+			got = p.name()
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q (%v)", name, got, want, err)
+		}
+	}
+	parts := []string{"current"}
+	if _, err := findImage(products, "amd64", parts); err == nil || !strings.Contains(err.Error(), "ambiguous: archlinux:current, gentoo:current:openrc, ") && !strings.Contains(err.Error(), "ambiguous: archlinux:current, voidlinux:current") {
+		t.Errorf("current: %v", err)
+	}
+}
+
+// likePublic is a product list in the form of the public server's.
+func likePublic(t *testing.T) []byte {
+	t.Helper()
+	products := map[string]any{
+		"onlysquashfs:1:amd64:default": map[string]any{"versions": map[string]any{"1": map[string]any{"items": map[string]any{
+			"root.squashfs": map[string]any{"ftype": "squashfs", "path": "x", "sha256": strings.Repeat("a", 64), "size": 1},
+		}}}},
+		"nonsense":               17,
+		"a:b:c":                  map[string]any{},
+		"bad name:1:amd64:cloud": map[string]any{},
+	}
+	for _, line := range []string{
+		"alpine:3.9:default", "alpine:3.20:default", "alpine:3.21:default", "alpine:edge:default",
+		"debian:bookworm:default debian/12", "debian:trixie:default debian/13", "debian:forky:default debian/14", "debian:sid:default",
+		"ubuntu:jammy:default ubuntu/22.04", "ubuntu:noble:default ubuntu/24.04", "ubuntu:oracular:default", "ubuntu:noble:cloud",
+		"fedora:9:default", "fedora:40:default", "fedora:41:default", "fedora:rawhide:default", "archlinux:current:default",
+		"gentoo:current:openrc gentoo/openrc", "gentoo:current:systemd gentoo/systemd", "opensuse:15.6:default", "opensuse:tumbleweed:default",
+		"rockylinux:8:default", "rockylinux:9:default", "centos:9-Stream:default", "centos:10-Stream:default",
+		"mint:virginia:default", "mint:wilma:default", "voidlinux:current:default", "voidlinux:current:musl",
+	} {
+		key, aliases, _ := strings.Cut(line, " ")
+		part := strings.Split(key, ":")
+		for _, arch := range []string{"amd64", "arm64"} {
+			products[part[0]+":"+part[1]+":"+arch+":"+part[2]] = map[string]any{
+				"aliases": strings.Join([]string{part[0] + "/" + part[1] + "/" + part[2], aliases}, ","),
+				"arch":    arch, "os": strings.ToUpper(part[0][:1]) + part[0][1:], "release": part[1],
+				"release_title": part[1], "variant": part[2], "requirements": map[string]any{"secureboot": "false"},
+				"versions": map[string]any{"20240601_13:00": map[string]any{"items": map[string]any{
+					"incus.tar.xz": map[string]any{"ftype": "incus.tar.xz", "path": "meta.tar.xz", "sha256": strings.Repeat("b", 64), "size": 10},
+					"root.tar.xz":  map[string]any{"ftype": "root.tar.xz", "path": key + "/rootfs.tar.xz", "sha256": strings.Repeat("c", 64), "size": 10},
+				}}},
+			}
+		}
+	}
+	data, err := json.Marshal(map[string]any{"format": "products:1.0", "products": products})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestRootfsOf(t *testing.T) {
+	sum := strings.Repeat("0A", 32)
+	item := func(ftype, path string) string {
+		return fmt.Sprintf(`{"ftype":%q,"path":%q,"sha256":%q,"size":5}`, ftype, path, sum)
+	}
+	for items, want := range map[string]string{
+		`{"root.tar.xz":` + item("root.tar.xz", "a/rootfs.tar.xz") + `}`:                                              "a/rootfs.tar.xz",
+		`{"root.tar.xz":` + item("", "a/b.bin") + `}`:                                                                 "a/b.bin",
+		`{"x":` + item("combined", "a/rootfs.tar.gz") + `}`:                                                           "a/rootfs.tar.gz",
+		`{"x":` + item("root.tar.xz", "a/x") + `,"y":` + item("root.tar.zst", "a/y") + `}`:                            "a/y",
+		`{"x":` + item("root.tar.xz", "a/x") + `,"y":` + item("root.tar.xz", "a/w") + `}`:                             "a/w",
+		`{"x":` + item("root.tar.xz", "/a/x") + `}`:                                                                   "",
+		`{"x":` + item("root.tar.xz", "a/../../x") + `}`:                                                              "",
+		`{"x":` + item("root.tar.xz", "http://h/x") + `}`:                                                             "",
+		`{"x":` + item("root.tar.xz", "") + `}`:                                                                       "",
+		`{"x":` + item("squashfs", "root.squashfs") + `}`:                                                             "",
+		`{"x":` + item("root.tar.lz4", "x") + `}`:                                                                     "",
+		`{"x":{"ftype":"root.tar.xz","path":"x","sha256":"` + sum + `"}}`:                                             "",
+		`{"x":{"ftype":"root.tar.xz","path":"x","sha256":"` + sum + `","size":-1}}`:                                   "",
+		`{"x":{"ftype":"root.tar.xz","path":"x","sha256":"zz","size":1}}`:                                             "",
+		`{"x":{"ftype":"root.tar.xz","path":"x","sha256":"` + sum + `","size":1e99}}`:                                 "",
+		`{"x":{"ftype":"root.tar.xz","path":["x"],"sha256":"` + sum + `","size":1}}`:                                  "",
+		`{"x":{"ftype":"root.tar.xz","path":"x","sha256":"` + strings.ToLower(sum) + `","size":9223372036854775807}}`: "x",
+	} {
+		got := ""
+		if it := rootfsOf(json.RawMessage(`{"items":` + items + `}`)); it != nil {
+			got = it.path
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", items, got, want)
+		}
+	}
+}
+
+func TestCompareNatural(t *testing.T) {
+	sorted := []string{"", "3", "3.9", "3.09x", "3.10", "3.20", "9-stream", "10", "10-stream", "20240601_13:00", "20240602_01:00", "edge", "edge2", "edge10", "edges"}
+	for i, a := range sorted {
+		for j, b := range sorted {
+			want := min(max(i-j, -1), 1)
+			if got := compareNatural(a, b); got != want {
+				t.Errorf("%q and %q: %d, want %d", a, b, got, want)
+			}
+		}
+	}
+	if compareNatural("007", "7") != 0 {
+		t.Error("leading zeros count")
+	}
+}
+
+// FuzzProducts: no list of a server breaks the parser, and what it accepts is
+// what the rest relies on.
+func FuzzProducts(f *testing.F) {
+	f.Add([]byte(`{"products":{"alpine:3.20:amd64:default":{"aliases":"alpine/3.20,,/,:","versions":{"1":{"items":{"root.tar.xz":{"ftype":"root.tar.xz","path":"a/../b","sha256":"`+strings.Repeat("a", 64)+`","size":1}}}}}}}`), "alpine")
+	f.Add([]byte(`{"products":{"x":{"os":"A","release":"1","arch":"amd64","versions":null}}}`), "a:1")
+	f.Add([]byte(`{"index":{"x":{"datatype":"image-downloads","path":"a"}}}`), ":")
+	f.Add([]byte(`{"products":{"::::":[]}}`), "a/b/c/d")
+	f.Fuzz(func(t *testing.T, data []byte, name string) {
+		if paths, err := parseIndex(data); err == nil {
+			for _, p := range paths {
+				checkPath(t, p)
+			}
+		}
+		products, err := parseProducts(data)
+		if err != nil {
+			return
+		}
+		for _, p := range products {
+			if p.dist == "" || p.release == "" || p.arch == "" || p.variant == "" {
+				t.Errorf("incomplete product %+v", p)
+			}
+			if p.rootfs == nil {
+				continue
+			}
+			checkPath(t, p.rootfs.path)
+			if !validSHA256(p.rootfs.sha256) || p.rootfs.size <= 0 {
+				t.Errorf("item %+v", p.rootfs)
+			}
+			if _, err := findImage(products, p.arch, []string{p.dist, p.release, p.arch, p.variant}); err != nil {
+				t.Errorf("%s is not found: %v", p.name(), err)
+			}
+		}
+		parts, err := splitName(name)
+		if err != nil {
+			return
+		}
+		if _, err := findImage(products, "amd64", parts); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("error of several lines: %q", err)
+		}
+	})
+}
+
+func checkPath(t *testing.T, p string) {
+	t.Helper()
+	if p == "" || p[0] == '/' || p == ".." || strings.HasPrefix(p, "../") || strings.Contains(p, "/../") {
+		t.Errorf("path %q", p)
+	}
+}
+
+func TestSourceOf(t *testing.T) {
+	for name, want := range map[string]source{
+		"0": sourceContainer, "12": sourceContainer, "@key": sourceContainer, "": sourceContainer,
+		"http://h/x.tar": sourceURL, "https://h/x": sourceURL, "HTTPS://h/x": sourceURL,
+		"/x.tar": sourceFile, "./x.tar": sourceFile, "../x": sourceFile, "/": sourceFile,
+		"docker://alpine": sourceUnsupported, "docker-daemon:x:y": sourceUnsupported, "docker-archive:x": sourceUnsupported,
+		"oci:dir": sourceUnsupported, "oci-archive:f": sourceUnsupported, "ftp://h/x": sourceUnsupported,
+		"alpine": sourceLXC, "alpine:edge": sourceLXC, "3.20": sourceLXC, "docker": sourceLXC, "oci": sourceLXC, "x.tar": sourceLXC,
+	} {
+		if got := sourceOf(name); got != want {
+			t.Errorf("%q: %d, want %d", name, got, want)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	st, s := newStore(t), newServer(t, xzImage(t, "alpine", "3.20", "1"))
+	data := someTar(t, "resolved")
+	s.AddFile("/a.tar", data)
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/a.tar", data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	id, err := ImportTar(t.Context(), st, bytes.NewReader(data), "x", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.SetName("key", id); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{client: hasty(), Server: s.URL()}
+	for name, want := range map[string]container.ID{
+		"0": 0, id.String(): id, "@key": id, s.URL() + "/a.tar": id, "./a.tar": id, dir + "/a.tar": id, "alpine": id + 1,
+	} {
+		if got, err := Resolve(t.Context(), st, name, o); err != nil || got != want {
+			t.Errorf("%s: %d, %v, want %d", name, got, err, want)
+		}
+	}
+	for name, want := range map[string]error{
+		"99": container.ErrNotFound, "@none": container.ErrNotFound, "docker://alpine": ErrNotSupported,
+		"oci:x": ErrNotSupported, "./none.tar": os.ErrNotExist, "nosuchimage": ErrUnknownImage,
+	} {
+		if got, err := Resolve(t.Context(), st, name, o); !errors.Is(err, want) {
+			t.Errorf("%s: %d, error %v, want %v", name, got, err, want)
+		}
+	}
+	if _, err := Resolve(t.Context(), st, "", o); err == nil {
+		t.Error("the empty name means something")
+	}
+}
