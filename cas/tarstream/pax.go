@@ -297,7 +297,7 @@ func (p *paxFields) addSparseMap(value []byte) error {
 // compactGlobal keeps what global headers pile up within the limits.
 func (p *paxFields) compactGlobal() error {
 	p.xattrs = sortXattrs(p.xattrs)
-	kept, total := p.xattrs[:0], 0
+	kept, total := p.xattrs[:0], len(p.aclAccess)+len(p.aclDefault)
 	for _, x := range p.xattrs {
 		if len(x.Value) > 0 {
 			kept = append(kept, x)
@@ -306,8 +306,8 @@ func (p *paxFields) compactGlobal() error {
 	}
 	clear(p.xattrs[len(kept):])
 	p.xattrs = kept
-	if total > MaxHeader {
-		return fmt.Errorf("%w: global headers hold attributes of %d bytes, at most %d are read", ErrTooLong, total, MaxHeader)
+	if total > MaxGlobal {
+		return fmt.Errorf("%w: global headers hold attributes of %d bytes, at most %d are read", ErrTooLong, total, MaxGlobal)
 	}
 	return nil
 }

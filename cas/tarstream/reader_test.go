@@ -284,8 +284,11 @@ func TestReaderErrors(t *testing.T) {
 		"PAX base64":           {x(rec("LIBARCHIVE.xattr.user.a", "!")), ErrHeader, 0, "ext"},
 		"PAX URL encoding":     {x(rec("LIBARCHIVE.xattr.user.%z", "")), ErrHeader, 0, "ext"},
 		"PAX ACL":              {x(rec("SCHILY.acl.access", "user::rwx")), ErrHeader, 0, "plain"},
-		"global attributes": {join(ext('g', rec("SCHILY.xattr.a", strings.Repeat("x", MaxHeader-100))), ext('g', rec("SCHILY.xattr.b", strings.Repeat("x", MaxHeader-100)))),
-			ErrTooLong, roundUp(MaxHeader-100) + 2*blockSize - 512, "ext"},
+		"global attributes": {
+			join(ext('g', rec("SCHILY.xattr.a", strings.Repeat("x", MaxGlobal-100))), ext('g', rec("SCHILY.xattr.b", strings.Repeat("x", 100)))),
+			ErrTooLong, MaxGlobal + 512, "ext",
+		},
+		"global ACL":            {ext('g', rec("SCHILY.acl.access", strings.Repeat("x", MaxGlobal+1))), ErrTooLong, 0, "ext"},
 		"sparse size missing":   {sparse(""), ErrSparse, 0, "f"},
 		"sparse size too small": {sparse(rec("GNU.sparse.realsize", "511")), ErrSparse, 0, "f"},
 		"sparse version":        {sparse(rec("GNU.sparse.major", "2")), ErrUnsupported, 0, "f"},

@@ -38,9 +38,12 @@ import (
 
 // Limits on what an archive may ask for.
 const (
-	// MaxHeader is the greatest size in bytes of a PAX header, of a GNU long
-	// name, and of all values of global PAX headers together.
+	// MaxHeader is the greatest size in bytes of a PAX header and of a GNU long
+	// name.
 	MaxHeader = 1 << 20
+	// MaxGlobal is the greatest size in bytes of what global PAX headers may say
+	// of extended attributes and ACLs. It is small because each entry repeats it.
+	MaxGlobal = 4 << 10
 	// MaxName is the greatest length in bytes of a name or link target.
 	MaxName = 16 * 4096
 	// MaxSegments is the greatest number of segments of a sparse file.
