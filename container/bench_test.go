@@ -8,9 +8,11 @@ import (
 func BenchmarkGet(b *testing.B) {
 	benchDepth(b, func(s *Store, id ID) error { _, err := s.Get(id); return err })
 }
+
 func BenchmarkChain(b *testing.B) {
 	benchDepth(b, func(s *Store, id ID) error { _, err := s.Chain(id); return err })
 }
+
 func BenchmarkResolve(b *testing.B) {
 	benchDepth(b, func(s *Store, id ID) error { _, err := s.Resolve(id.String()); return err })
 }

@@ -1,0 +1,74 @@
+# make demo    builds plash and shows what it does
+# make test    runs the tests; make check runs linters, race tests and short fuzzing
+# make install PREFIX=/usr/local DESTDIR=
+
+GO      ?= go
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# How long each fuzz target runs in "make check".
+FUZZTIME ?= 5s
+
+# Where Go's own archive unpacks to, for shells that do not look there.
+export PATH := $(PATH):/usr/local/go/bin
+# One static binary, whatever the machine.
+export CGO_ENABLED = 0
+
+TOOL = $(GO) tool -modfile=tools/go.mod
+
+.PHONY: all build install uninstall test check fmt lint cross race fuzz demo bench clean
+
+all: build
+
+build:
+	@command -v $(GO) >/dev/null || { echo "make: Go is not installed: get it from https://go.dev/dl/" >&2; exit 1; }
+	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/plash ./cmd/plash
+
+install: build
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 bin/plash '$(DESTDIR)$(PREFIX)/bin/plash'
+	for name in $$(bin/plash help --names); do ln -sf plash '$(DESTDIR)$(PREFIX)/bin/plash-'$$name || exit 1; done
+
+uninstall: build
+	for name in $$(bin/plash help --names); do rm -f '$(DESTDIR)$(PREFIX)/bin/plash-'$$name; done
+	rm -f '$(DESTDIR)$(PREFIX)/bin/plash'
+
+test:
+	@scripts/deps test
+	@scripts/test ./...
+
+# What CI runs besides the tests.
+check: lint cross race fuzz
+
+lint:
+	@scripts/deps check
+	@files=$$($(TOOL) gofumpt -l .); [ -z "$$files" ] || { echo "gofumpt would change:" $$files >&2; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(GO) test -count=1 .
+
+# Both architectures, tests and all.
+cross:
+	GOARCH=amd64 $(GO) build -o /dev/null ./cmd/plash
+	GOARCH=arm64 $(GO) build -o /dev/null ./cmd/plash
+	GOARCH=arm64 $(GO) vet ./...
+
+race:
+	@scripts/deps check
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 10m $$($(GO) list ./... | grep -v -e '/bench$$' -e '/cmd/')
+
+fuzz:
+	@scripts/fuzz $(FUZZTIME)
+
+fmt:
+	$(TOOL) gofumpt -w .
+
+demo: build
+	@scripts/demo
+
+bench: build
+	@scripts/deps bench
+	$(GO) run ./bench
+
+clean:
+	rm -rf bin bench/out
