@@ -37,9 +37,14 @@ var (
 		),
 		"DEBIAN_FRONTEND=noninteractive apt-get install -y" +
 			" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold {}",
-		silently("if grep -qx '# plash' /usr/sbin/policy-rc.d; then", "\trm /usr/sbin/policy-rc.d", "fi"),
 	}
-	aptClean = silently("apt-get clean", "rm -rf /var/lib/apt/lists/*")
+	aptClean = silently(
+		"if grep -qsx '# plash' /usr/sbin/policy-rc.d; then",
+		"\trm /usr/sbin/policy-rc.d",
+		"fi",
+		"apt-get clean",
+		"rm -rf /var/lib/apt/lists/*",
+	)
 )
 
 // managers are the package managers that plash knows.
