@@ -92,7 +92,7 @@ func checkInvariants(t *testing.T, e *Entry) {
 		t.Fatalf("segments %v for %d bytes", e.Sparse, e.DataLen)
 	}
 	for i, x := range e.Xattrs {
-		if x.Value == nil || i > 0 && e.Xattrs[i-1].Name >= x.Name {
+		if x.Value == nil || x.Name == "" || strings.Contains(x.Name, "\x00") || i > 0 && e.Xattrs[i-1].Name >= x.Name {
 			t.Fatalf("attributes %q", e.Xattrs)
 		}
 	}

@@ -153,11 +153,10 @@ func (p *paxFields) add(key, value []byte, global bool) error {
 		}
 	case "RHT.security.selinux":
 		// The kernel's value has a NUL at the end, GNU tar's has not.
-		v := append(cloneValue(value), 0)
-		p.xattrs = append(p.xattrs, Xattr{"security.selinux", v})
+		err = p.addXattr("security.selinux", append(bytes.TrimRight(cloneValue(value), "\x00"), 0))
 	default:
 		if name, ok := bytes.CutPrefix(key, []byte("SCHILY.xattr.")); ok {
-			p.xattrs = append(p.xattrs, Xattr{decodeXattrName(string(name)), cloneValue(value)})
+			return p.addXattr(decodeXattrName(string(name)), cloneValue(value))
 		} else if name, ok := bytes.CutPrefix(key, []byte("LIBARCHIVE.xattr.")); ok {
 			return p.addLibarchive(string(name), string(value))
 		} else if sub, ok := bytes.CutPrefix(key, []byte("GNU.sparse.")); ok && !global {
@@ -237,7 +236,14 @@ func (p *paxFields) addLibarchive(name, value string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrHeader, err)
 	}
-	p.xattrs = append(p.xattrs, Xattr{name, cloneValue(v)})
+	return p.addXattr(name, cloneValue(v))
+}
+
+func (p *paxFields) addXattr(name string, value []byte) error {
+	if name == "" || strings.IndexByte(name, 0) >= 0 {
+		return fmt.Errorf("%w: extended attribute %q", ErrHeader, name)
+	}
+	p.xattrs = append(p.xattrs, Xattr{name, value})
 	return nil
 }
 

@@ -283,6 +283,8 @@ func TestReaderErrors(t *testing.T) {
 		"PAX device":           {x(rec("SCHILY.devmajor", "4294967296")), ErrHeader, 0, "ext"},
 		"PAX base64":           {x(rec("LIBARCHIVE.xattr.user.a", "!")), ErrHeader, 0, "ext"},
 		"PAX URL encoding":     {x(rec("LIBARCHIVE.xattr.user.%z", "")), ErrHeader, 0, "ext"},
+		"PAX attribute's name": {x(rec("SCHILY.xattr.", "a")), ErrHeader, 0, "ext"},
+		"PAX NUL in attribute": {x(rec("LIBARCHIVE.xattr.user.%00", "")), ErrHeader, 0, "ext"},
 		"PAX ACL":              {x(rec("SCHILY.acl.access", "user::rwx")), ErrHeader, 0, "plain"},
 		"global attributes": {
 			join(ext('g', rec("SCHILY.xattr.a", strings.Repeat("x", MaxGlobal-100))), ext('g', rec("SCHILY.xattr.b", strings.Repeat("x", 100)))),
