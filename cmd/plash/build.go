@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/ihucos/plash/build"
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport"
+	"github.com/ihucos/plash/runtime"
+)
+
+type buildOptions struct{ actions []string }
+
+func newBuild() *command {
+	return &command{
+		operands: grammar{"ACTIONS…"},
+		usage:    "ACTIONS… | --list",
+		long: `
+Builds a container out of actions and prints its id. An action is --name ARG… or
+-x ARG…, its arguments run to the next word that begins with a dash; --list says
+what actions there are. The first one names the image to start from, those that
+follow make a layer, or several where --layer stands between them.
+
+A layer whose script and base are unchanged is taken from the cache, unless
+PLASH_NO_CACHE=1 is in the environment.`,
+		example: "plash-build --image alpine --run 'touch /file' --layer --run 'touch /file2'\n" +
+			"plash-build --from debian:bookworm --apt git curl\nplash-build --list",
+		run: func(ctx context.Context, a arguments, s streams) error {
+			return runBuild(ctx, buildOptions{actions: a.operands}, s)
+		},
+	}
+}
+
+func runBuild(ctx context.Context, o buildOptions, s streams) error {
+	plan, err := parseActions(o.actions)
+	if err != nil {
+		return err
+	}
+	if plan.List {
+		return build.List(s.out)
+	}
+	st, err := openStore("build", s)
+	if err != nil {
+		return err
+	}
+	id, err := buildPlan(ctx, st, plan, s)
+	if err != nil {
+		return err
+	}
+	return s.result(id)
+}
+
+func newGetscript() *command {
+	return &command{
+		operands: grammar{"ACTIONS…"},
+		long: `
+Prints the shell script that build actions stand for, each layer under a comment.
+Nothing is built.`,
+		example: "plash-getscript --image alpine --apk git",
+		run: func(ctx context.Context, a arguments, s streams) error {
+			return runGetscript(ctx, buildOptions{actions: a.operands}, s)
+		},
+	}
+}
+
+func runGetscript(ctx context.Context, o buildOptions, s streams) error {
+	plan, err := parseActions(o.actions)
+	if err != nil {
+		return err
+	}
+	script, err := plan.Script(ctx)
+	if err != nil {
+		return err
+	}
+	return s.print(script)
+}
+
+// parseActions reads build actions; words that are none are a usage error.
+func parseActions(words []string) (*build.Plan, error) {
+	plan, err := build.Parse(words)
+	var usage *build.UsageError
+	if errors.As(err, &usage) {
+		return nil, &usageError{what: err.Error(), hint: usage.Hint()}
+	}
+	return plan, err
+}
+
+// buildActions builds the container that stands as actions in an argument.
+func buildActions(ctx context.Context, st *container.Store, actions []string, s streams) (container.ID, error) {
+	plan, err := parseActions(actions)
+	if err != nil {
+		return 0, err
+	}
+	if plan.List {
+		return 0, &usageError{what: "--list makes no container", hint: "plash-build --list lists the build actions"}
+	}
+	return buildPlan(ctx, st, plan, s)
+}
+
+// buildPlan joins the packages that a build needs: images come from
+// importexport, scripts are run by runtime.
+func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, s streams) (container.ID, error) {
+	b := build.Builder{
+		Containers: st,
+		Stderr:     s.err,
+		NoCache:    os.Getenv("PLASH_NO_CACHE") == "1",
+		ResolveImage: func(ctx context.Context, name string) (container.ID, error) {
+			return importexport.Resolve(ctx, st, name, importSettings(false, s))
+		},
+		RunLayer: func(ctx context.Context, parent container.ID, script string) (*cas.Staged, error) {
+			layer, err := runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Stderr: s.err})
+			return layer, scriptError(err)
+		},
+	}
+	return b.Build(ctx, plan)
+}
+
+// failedScript is a script that ran and failed, as package build wants to be
+// told of it.
+type failedScript struct{ *runtime.CommandError }
+
+func (e failedScript) ExitCode() int { return e.Code }
+func (e failedScript) Unwrap() error { return e.CommandError }
+
+// brokenStep is a script that could not be run; it must not be taken for one that
+// failed, though what it stands for may have an exit code.
+type brokenStep struct{ err error }
+
+func (e *brokenStep) Error() string { return e.err.Error() }
+func (e *brokenStep) Hint() string  { return carriedHint(e.err) }
+
+// scriptError tells the two apart.
+func scriptError(err error) error {
+	var (
+		failed  *runtime.CommandError
+		unknown *runtime.ExitError
+	)
+	switch {
+	case errors.As(err, &failed):
+		return failedScript{failed}
+	case errors.As(err, &unknown):
+		return &brokenStep{err}
+	}
+	return err
+}

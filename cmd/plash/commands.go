@@ -1,0 +1,117 @@
+package main
+
+import "strings"
+
+// topUsage is the usage line of the program as a whole.
+const topUsage = "usage: plash NAME [ARG…]"
+
+// commandEntry is what is known of a command without constructing it.
+type commandEntry struct {
+	name    string
+	group   string // heading in the list of commands
+	summary string // a line for that list
+	new     func() *command
+}
+
+// commands is the table of all commands in the order of the list that
+// plash-help prints. It is a function, so that it costs nothing at start unless
+// it is asked for.
+func commands() []commandEntry {
+	return []commandEntry{
+		{"build", "Building", "build a container out of actions, print its id", newBuild},
+		{"getscript", "Building", "print the shell script that actions stand for", newGetscript},
+		{"create", "Building", "run a command and keep what it changed as a new container", newCreate},
+		{"add-layer", "Building", "put the content of a directory as a layer on a container", newAddLayer},
+
+		{"run", "Running", "run a command in a container", newRun},
+		{"mount", "Running", "mount a container at a directory", newMount},
+		{"umount", "Running", "take a mount away", newUmount},
+		{"with-mount", "Running", "run a command of the host in a mounted container", newWithMount},
+
+		{"import", "Images in and out", "import an image by name, print its id", newImport},
+		{"import-tar", "Images in and out", "import a root filesystem from a tar", newImportTar},
+		{"import-url", "Images in and out", "import a root filesystem from a tar at a URL", newImportURL},
+		{"import-lxc", "Images in and out", "import an image of the LXC image server", newImportLXC},
+		{"export-tar", "Images in and out", "write a container's root filesystem as a tar", newExportTar},
+
+		{"list", "The store", "list the containers", newList},
+		{"map", "The store", "get, set or delete a name for a container", newMap},
+		{"parent", "The store", "print the parent of a container", newParent},
+		{"nodepath", "The store", "print the directory that records a container", newNodepath},
+		{"diff", "The store", "list the paths that differ from the parent's", newDiff},
+		{"rm", "The store", "remove containers with their descendants", newRm},
+		{"init", "The store", "make the store", newInit},
+		{"data", "The store", "print the path of the store", newData},
+		{"clean", "The store", "free what no one needs", newClean},
+		{"purge", "The store", "remove everything", newPurge},
+
+		{"help", "About plash", "list the commands, explain a command", newHelp},
+		{"version", "About plash", "print the version", newVersion},
+		{"completion", "About plash", "print a completion script for a shell", newCompletion},
+	}
+}
+
+// newCommand constructs the command of that name, nil if there is none.
+func newCommand(name string) *command {
+	for _, e := range commands() {
+		if e.name == name {
+			c := e.new()
+			c.name = name
+			return c
+		}
+	}
+	return nil
+}
+
+// unknownCommand is the error for a name that no command has.
+func unknownCommand(name string) error {
+	e := &usageError{what: "unknown command: " + name, line: topUsage}
+	if near := nearest(name); near != "" {
+		e.hint = "did you mean `plash " + near + "`?"
+	} else {
+		e.hint = "`plash help` lists the commands"
+	}
+	return e
+}
+
+// nearest gives the command whose name is most like a mistyped one, "" if none
+// is much alike.
+func nearest(name string) string {
+	best, least := "", min(3, len(name)) // three slips are another word
+	for _, e := range commands() {
+		if len(name) > 2 && strings.HasPrefix(e.name, name) {
+			return e.name
+		}
+		if d := distance(name, e.name); d < least {
+			best, least = e.name, d
+		}
+	}
+	return best
+}
+
+// distance is the number of letters that must be inserted, deleted, changed or
+// swapped with their neighbour to make b of a (optimal string alignment).
+func distance(a, b string) int {
+	if len(a) > 2*len(b)+3 { // nothing like it, however long it is
+		return len(a)
+	}
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := range len(a) {
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/ihucos/plash/build"
+	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/runtime"
+)
+
+// Exit codes that every command shares.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNoContainer = 3
+	exitStep        = 4   // the command of a build step failed
+	exitNotStarted  = 125 // of run and with-mount: plash itself failed
+)
+
+// A usageError is a command line that makes no sense.
+type usageError struct {
+	what string // "missing CONTAINER"
+	line string // the usage line of the command
+	hint string
+}
+
+func (e *usageError) Error() string { return e.what }
+func (e *usageError) Hint() string  { return e.hint }
+
+// A hintedError is an error with a way out.
+type hintedError struct {
+	err  error
+	hint string
+}
+
+func (e *hintedError) Error() string { return e.err.Error() }
+func (e *hintedError) Unwrap() error { return e.err }
+func (e *hintedError) Hint() string  { return e.hint }
+
+// withHint adds a hint to err, if it has none yet.
+func withHint(err error, hint string) error {
+	if err == nil || hintOf(err) != "" {
+		return err
+	}
+	return &hintedError{err: err, hint: hint}
+}
+
+// hintOf finds the hint that err carries: any error in its chain may have one,
+// whatever package it is from.
+func hintOf(err error) string {
+	if hint := carriedHint(err); hint != "" {
+		return hint
+	}
+	switch {
+	case errors.Is(err, container.ErrNotFound):
+		return "`plash-list` shows the containers there are"
+	case errors.Is(err, syscall.ENOSPC):
+		return "`plash-clean` frees what is not needed; PLASH_DATA names a store on another disk"
+	case os.Geteuid() != 0 && (errors.Is(err, syscall.EPERM) || errors.Is(err, fs.ErrPermission)):
+		return "some of plash needs root: try it with sudo"
+	}
+	return ""
+}
+
+// carriedHint looks for a hint through the tree of errors that err wraps.
+func carriedHint(err error) string {
+	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" {
+		return h.Hint()
+	}
+	switch wrapped := err.(type) {
+	case interface{ Unwrap() error }:
+		if inner := wrapped.Unwrap(); inner != nil {
+			return carriedHint(inner)
+		}
+	case interface{ Unwrap() []error }:
+		for _, inner := range wrapped.Unwrap() {
+			if hint := carriedHint(inner); hint != "" {
+				return hint
+			}
+		}
+	}
+	return ""
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// A signalError says that the command ended because the process was told to.
+type signalError struct {
+	sig syscall.Signal
+	err error
+}
+
+func (e *signalError) Error() string { return errInterrupted.Error() }
+func (e *signalError) Unwrap() error { return e.err }
+
+// notStarted wraps the error of a command that was to become another program
+// and did not: its exit codes are those of env(1) and chroot(1).
+type notStarted struct{ err error }
+
+func (e *notStarted) Error() string { return e.err.Error() }
+func (e *notStarted) Unwrap() error { return e.err }
+
+// exitCode is the exit code that err stands for.
+func exitCode(err error) int {
+	var (
+		usage   *usageError
+		stopped *signalError
+		exec    *notStarted
+		code    *runtime.ExitError
+		command *runtime.CommandError
+		step    *build.StepError
+	)
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &stopped):
+		return 128 + int(stopped.sig)
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &exec):
+		if errors.As(err, &code) {
+			return code.Code
+		}
+		return exitNotStarted
+	case errors.As(err, &step), errors.As(err, &command):
+		return exitStep
+	case errors.Is(err, container.ErrNotFound):
+		return exitNoContainer
+	}
+	return exitFailed
+}
+
+// report prints err as the rules of this program want it, and returns the exit
+// code. The name is that of the command, or of the program for errors before
+// there is one.
+func (s streams) report(name string, err error) int {
+	if err == nil {
+		return 0
+	}
+	prefix := binary
+	if name != binary {
+		prefix += " " + name
+	}
+	fmt.Fprintf(s.err, "%s: %s\n", prefix, oneLine(err.Error()))
+	var usage *usageError
+	if errors.As(err, &usage) && usage.line != "" {
+		fmt.Fprintln(s.err, usage.line)
+	}
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(s.err, "hint: %s\n", oneLine(hint))
+	}
+	return exitCode(err)
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ihucos/plash/importexport/imageserver"
+	"github.com/ihucos/plash/runtime"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The scripts of testdata/script run the real main in processes of their own,
+// under all names that it is installed as.
+func TestMain(m *testing.M) {
+	runtime.MaybeInit()
+	programs := map[string]func(){binary: main, binary + "-nosuch": main}
+	for _, name := range linkNames() {
+		programs[name] = main
+	}
+	testscript.Main(m, programs)
+}
+
+func TestScripts(t *testing.T) {
+	images := serveImages(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               func(env *testscript.Env) error { return setup(env, images) },
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   exits,
+			"signals": sendSignal,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %s", cond)
+		},
+	})
+}
+
+// images is what scripts import.
+type images struct {
+	server string // URL of an image server, which has the tar as alpine and as /alpine.tar
+	tar    string // a root filesystem made of busybox
+}
+
+func serveImages(t *testing.T) images {
+	t.Helper()
+	root, err := imageserver.BusyboxRoot()
+	if err != nil {
+		t.Skip(err)
+	}
+	im, err := imageserver.BusyboxImage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := imageserver.New(im)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	server.AddFile("alpine.tar", root)
+	tar := filepath.Join(t.TempDir(), "alpine.tar")
+	if err := os.WriteFile(tar, root, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return images{server: server.URL(), tar: tar}
+}
+
+// setup gives a script a store and a home of its own, and lets it fail if it
+// leaves anything behind.
+func setup(env *testscript.Env, images images) error {
+	env.Setenv("PLASH_LXC_SERVER", images.server)
+	env.Setenv("ALPINE_TAR", images.tar)
+	env.Setenv("PLASH_DATA", filepath.Join(env.WorkDir, "store"))
+	env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+	env.Setenv("XDG_DATA_HOME", "")
+	if err := os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o755); err != nil {
+		return err
+	}
+	env.Defer(func() {
+		if err := leftOver(env.WorkDir); err != nil {
+			env.T().Log(err)
+			env.T().FailNow()
+		}
+	})
+	return nil
+}
+
+// exits runs a program and wants an exit code: exits 3 plash-parent 99.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM [ARG…]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	code := 0
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		code = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if code != want {
+		ts.Fatalf("exit code %d, expected %d", code, want)
+	}
+}
+
+// sendSignal starts a program, gives it a moment, sends it a signal and wants an
+// exit code: signals INT 130 plash-import-tar fifo. Its output goes where that of
+// exec goes.
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	numbers := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}
+	if neg || len(args) < 3 || numbers[args[0]] == 0 {
+		ts.Fatalf("usage: signals INT|TERM|HUP CODE PROGRAM [ARG…]")
+	}
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	path, err := exec.LookPath(args[2])
+	ts.Check(err)
+	cmd := exec.Command(path, args[3:]...)
+	cmd.Env = scriptEnv(ts)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), ts.Stdout(), ts.Stderr()
+	ts.Check(cmd.Start())
+	time.Sleep(400 * time.Millisecond)
+	ts.Check(cmd.Process.Signal(numbers[args[0]]))
+	err = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != want {
+		ts.Fatalf("exit code %d (%v), expected %d", code, err, want)
+	}
+}
+
+// scriptEnv is the part of a script's environment that programs need.
+func scriptEnv(ts *testscript.TestScript) []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "WORK", "PLASH_DATA", "PLASH_LXC_SERVER", "PLASH_BACKEND", "TMPDIR"} {
+		env = append(env, name+"="+ts.Getenv(name))
+	}
+	return env
+}
+
+// leftOver says what a script has left behind: mounts, processes and scratch
+// directories. Processes are given a moment to end.
+func leftOver(work string) error {
+	var err error
+	for range 40 {
+		if err = errors.Join(leftProcesses(work), leftMounts(work)); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return errors.Join(err, leftScratch(work))
+}
+
+func leftMounts(work string) error {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, work) {
+			err = errors.Join(err, fmt.Errorf("left mounted: %s", strings.TrimSpace(line)))
+		}
+	}
+	return err
+}
+
+// leftProcesses finds processes that run one of the scripts' programs or have
+// the work directory in their environment.
+func leftProcesses(work string) error {
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		if dir == "/proc/"+strconv.Itoa(os.Getpid()) {
+			continue
+		}
+		environ, _ := os.ReadFile(dir + "/environ") // it may be gone, or someone else's
+		if strings.Contains(string(environ), "WORK="+work+"\x00") {
+			cmdline, _ := os.ReadFile(dir + "/cmdline")
+			err = errors.Join(err, fmt.Errorf("left running: %s: %q", dir, cmdline))
+		}
+	}
+	return err
+}
+
+func leftScratch(work string) error {
+	found, err := filepath.Glob(filepath.Join(work, "*", "scratch", "*"))
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("left in scratch: %v", found)
+	}
+	return err
+}

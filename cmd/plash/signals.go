@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/ihucos/plash/runtime"
+)
+
+// signals turns what tells the process to end into the end of a context, so that
+// the command can clean up.
+type signals struct {
+	incoming chan os.Signal
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when nobody listens any more
+	got      os.Signal     // the first one; to be read when done is closed
+	yielded  atomic.Bool
+}
+
+type signalsKey struct{}
+
+// catchSignals begins to catch them. After the first one the default action is
+// back: a second Ctrl-C ends a cleaning up that hangs.
+func catchSignals() (context.Context, *signals) {
+	c := &signals{incoming: make(chan os.Signal, 1), done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), signalsKey{}, c))
+	c.cancel = cancel
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		// An ignored signal stays ignored (nohup, jobs of a script), also in
+		// the command that this process becomes.
+		if !signal.Ignored(sig) {
+			signal.Notify(c.incoming, sig)
+		}
+	}
+	go c.listen(ctx)
+	return ctx, c
+}
+
+func (c *signals) listen(ctx context.Context) {
+	defer close(c.done)
+	for {
+		select {
+		case sig := <-c.incoming:
+			if c.yielded.Load() {
+				continue
+			}
+			c.got = sig
+			signal.Stop(c.incoming)
+			c.cancel()
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// stop ends the catching and returns the signal that has come, 0 for none.
+func (c *signals) stop() syscall.Signal {
+	signal.Stop(c.incoming)
+	c.cancel()
+	<-c.done
+	if c.got == nil && !c.yielded.Load() {
+		// A child that was killed by the same Ctrl-C may end the command
+		// before the signal was looked at.
+		select {
+		case c.got = <-c.incoming:
+		default:
+		}
+	}
+	sig, _ := c.got.(syscall.Signal)
+	return sig
+}
+
+// yieldSignals leaves the signals to what is called next, which runs a command on
+// our terminal and knows which of them are the command's, until the function it
+// returns is called with the error that came of it.
+func yieldSignals(ctx context.Context) (resume func(error) error) {
+	c, ok := ctx.Value(signalsKey{}).(*signals)
+	if !ok {
+		return func(err error) error { return err }
+	}
+	c.yielded.Store(true)
+	return func(err error) error {
+		c.yielded.Store(false)
+		var interrupt *runtime.InterruptError
+		if errors.As(err, &interrupt) {
+			return &signalError{sig: interrupt.Signal, err: err}
+		}
+		return err
+	}
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is printed where:
+//
+//   - Standard output carries the result alone: an id on a line, a path, a table
+//     that was asked for, the text of --help. A script may read it.
+//   - Standard error carries the rest: progress, build logs, warnings, errors and
+//     hints.
+//   - An error is one line, "plash NAME: what went wrong: why", and a second line
+//     "hint: …" where there is a way out. A usage error has the usage line
+//     between the two.
+//   - Names out of images and archives are foreign text: control characters in
+//     them are shown escaped, so that they cannot command the terminal.
+//   - A result that cannot be written (a full disk) is an error as any other.
+
+// streams are the standard streams of the process.
+type streams struct {
+	in       *os.File
+	out, err *os.File
+}
+
+// result prints a line on standard output.
+func (s streams) result(a ...any) error {
+	return s.print(fmt.Sprintln(a...))
+}
+
+// print writes text to standard output as it is.
+func (s streams) print(text string) error {
+	if _, err := io.WriteString(s.out, text); err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	return nil
+}
+
+// warn tells of a trouble that does not end the command.
+func (s streams) warn(name string, err error) {
+	fmt.Fprintf(s.err, "%s %s: warning: %s\n", binary, name, oneLine(err.Error()))
+}
+
+// isTerminal reports whether f is a terminal.
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// oneLine gives text as one line that is safe to print: line ends become
+// semicolons, other control characters and what is no UTF-8 become escapes.
+func oneLine(text string) string {
+	text = strings.TrimSpace(text)
+	if strings.IndexFunc(text, unsafeRune) < 0 {
+		return text
+	}
+	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+	return escape(strings.Join(lines, "; "))
+}
+
+// escape replaces what a terminal could take for a command.
+func escape(text string) string {
+	if strings.IndexFunc(text, unsafeRune) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRuneInString(text)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[0])
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case unsafeRune(r):
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			b.WriteString(text[:n])
+		}
+		text = text[n:]
+	}
+	return b.String()
+}
+
+func unsafeRune(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
