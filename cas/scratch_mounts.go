@@ -10,6 +10,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// filesystemGone says that the filesystem that [Scratch.UsedBy] noted for a
+// directory is not mounted anywhere any more, in no namespace. False if that is
+// not known.
+func filesystemGone(dir string) bool {
+	var buf [24]byte
+	n, err := unix.Lgetxattr(dir, attrUsedBy, buf[:])
+	if err != nil {
+		return false
+	}
+	dev, err := strconv.ParseUint(string(buf[:n]), 10, 32)
+	if err != nil {
+		return false
+	}
+	// ustat(2) looks a filesystem up by its number and says EINVAL if there is
+	// none. Some architectures (arm64) and seccomp filters do not have it. The
+	// number may be that of a younger filesystem by now, then it is not known.
+	var st unix.Ustat_t
+	return errors.Is(unix.Ustat(int(dev), &st), unix.EINVAL)
+}
+
 // unmounted returns those of the names under scratch/ that appear in no mount
 // of any living process' mount namespace. When the processes cannot be listed
 // with certainty it returns none: a later Reclaim will see.
@@ -57,23 +77,18 @@ func mountNamespaces() (map[string][]int, bool) {
 	if err != nil {
 		return nil, false
 	}
-	d := os.NewFile(uintptr(proc), "/proc")
-	defer d.Close()
+	defer unix.Close(proc)
 	known := make(map[int]bool)
 	namespaces := make(map[string][]int)
 	for range 10 {
-		if _, err := d.Seek(0, io.SeekStart); err != nil {
-			return nil, false
-		}
-		entries, err := d.Readdirnames(-1)
-		if err != nil {
+		if _, err := unix.Seek(proc, 0, io.SeekStart); err != nil {
 			return nil, false
 		}
 		missed := false
-		for _, name := range entries {
+		err := eachName(proc, func(name string) {
 			pid, err := strconv.Atoi(name)
 			if err != nil || known[pid] {
-				continue
+				return
 			}
 			known[pid] = true
 			var link [64]byte
@@ -87,6 +102,9 @@ func mountNamespaces() (map[string][]int, bool) {
 			default:
 				missed = true
 			}
+		})
+		if err != nil {
+			return nil, false
 		}
 		if !missed {
 			return namespaces, len(known) > 0

@@ -74,19 +74,11 @@ func (r *remover) remove(parent int, name string, depth int) {
 		r.fail("open", name, err)
 		return
 	}
-	d := os.NewFile(uintptr(fd), name)
-	for {
-		names, err := d.Readdirnames(1000)
-		for _, n := range names {
-			r.remove(fd, n, depth+1)
-		}
-		if err != nil {
-			break // the end; an error of reading shows as one of removing
-		}
+	err = eachName(fd, func(n string) { r.remove(fd, n, depth+1) })
+	if err != nil {
+		r.fail("read", name, err)
 	}
-	if err := d.Close(); err != nil {
-		r.fail("close", name, err)
-	}
+	unix.Close(fd)
 	if err := unlink(parent, name); err != nil && !errors.Is(err, unix.ENOENT) {
 		r.fail("remove", name, err)
 	}

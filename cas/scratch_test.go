@@ -1,6 +1,7 @@
 package cas
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -335,6 +336,42 @@ func TestReclaimSeesMountsOfOtherNamespaces(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatal("Reclaim kept what nobody uses any more")
+}
+
+func TestReclaimAsksForTheFilesystem(t *testing.T) {
+	needRoot(t)
+	s := scratchStore(t)
+	fs := filepath.Join(t.TempDir(), "fs")
+	if err := os.Mkdir(fs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", fs, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(fs, unix.MNT_DETACH) })
+	var st unix.Stat_t
+	if err := unix.Stat(fs, &st); err != nil {
+		t.Fatal(err)
+	}
+	path := leave(t, s, "run", deadOwner(t))
+	(&Scratch{path: path}).UsedBy(st.Dev)
+	if filesystemGone(path) {
+		t.Fatal("a mounted filesystem is taken for gone")
+	}
+	if err := unix.Unmount(fs, 0); err != nil {
+		t.Fatal(err)
+	}
+	var u unix.Ustat_t
+	if err := unix.Ustat(int(st.Dev), &u); !errors.Is(err, unix.EINVAL) {
+		t.Skipf("ustat(2) does not help here: %v", err)
+	}
+	if !filesystemGone(path) {
+		t.Fatal("a filesystem that is gone is taken for mounted")
+	}
+	reclaim(t, s)
+	if exists(path) {
+		t.Fatal("Reclaim kept what nobody uses")
+	}
 }
 
 func TestReclaimRace(t *testing.T) {

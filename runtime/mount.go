@@ -149,6 +149,7 @@ func mountPrivately(ctx context.Context, st *container.Store, id container.ID) (
 		}
 		scratch, err = im.cas.Scratch("mount")
 		if err == nil {
+			noteUser(scratch, m)
 			err = m.AttachTo(scratch.Path())
 		}
 		return errors.Join(err, m.Close())

@@ -186,7 +186,19 @@ func (r *run) open(ctx context.Context, im *image, at string, o overlay.Options)
 		return err
 	}
 	r.root = m
+	if r.scratch != nil {
+		noteUser(r.scratch, m)
+	}
 	return m.AttachTo(at)
+}
+
+// noteUser tells a scratch directory that it is in use as long as the mount is,
+// before that is attached, as it may go on top of the directory.
+func noteUser(scratch *cas.Scratch, m *overlay.Mount) {
+	var st unix.Stat_t
+	if unix.Fstat(m.FD(), &st) == nil {
+		scratch.UsedBy(st.Dev)
+	}
 }
 
 // discard gives back what a run that will not happen has taken.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestRunExitCodes(t *testing.T) {
@@ -234,6 +236,14 @@ func TestRunDropsChanges(t *testing.T) {
 	w := newWorld(t)
 	w.sh(RunOptions{}, "echo new >/file; rm /etc/passwd; mkdir -p /a/b; test -e /file; test ! -e /etc/passwd")
 	equal(t, "the next run", w.sh(RunOptions{}, "ls -d /file /a /etc/passwd 2>/dev/null || :"), "/etc/passwd")
+	// So that the next command need not search all processes for its mounts.
+	left, err := filepath.Glob(filepath.Join(w.dir, "scratch/run.*"))
+	if err != nil || len(left) != 1 {
+		t.Fatalf("scratch: %q, %v", left, err)
+	}
+	if _, err := unix.Lgetxattr(left[0], "trusted.plash.usedby", make([]byte, 24)); err != nil {
+		t.Errorf("no note of the filesystem: %v", err)
+	}
 	equal(t, "mode of the root", w.sh(RunOptions{}, "stat -c %a /"), "755")
 }
 
