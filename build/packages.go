@@ -126,12 +126,12 @@ func (m manager) script(packages []string) string {
 }
 
 func (m manager) action() *action {
-	help := "install packages with " + m.name
+	args, help := "PKG…", "install packages with "+m.name
 	if m.name == "add-apt-repository" {
-		help = "add package sources, such as ppa:NAME/ARCHIVE"
+		args, help = "REPO…", "add package sources, such as ppa:NAME/ARCHIVE"
 	}
 	return &action{
-		Action: Action{Name: m.name, Args: "PKG…", Help: help, Group: groupPackages},
+		Action: Action{Name: m.name, Args: args, Help: help, Group: groupPackages},
 		min:    1, max: -1,
 		eval: func(e *evaluator, s statement) error {
 			e.emit(m.script(s.texts()))
