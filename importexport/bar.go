@@ -159,27 +159,27 @@ func (b *bar) print(s string) { _, _ = io.WriteString(b.w, s) }
 
 // barLine is the line for a download in at most width columns. It leaves out
 // the bar, then the rate, then the amount, where there is no room. All of it
-// is ASCII, so that bytes are columns.
+// is ASCII, so that bytes are columns; parts that change keep their width, so
+// that the others stay where they are.
 func barLine(done, total int64, rate float64, width int) string {
-	percent, amount := "", byteSize(done)
-	if total > 0 {
-		percent = fmt.Sprintf("%3d%%", int(min(float64(done)/float64(total), 1)*100))
-		amount += "/" + byteSize(total)
+	amount, speed := byteSize(done), byteSize(int64(rate))+"/s"
+	if total <= 0 {
+		return fit([]string{fmt.Sprintf("%s  %s", amount, speed), amount}, width)
 	}
-	speed := byteSize(int64(rate)) + "/s"
-	if total > 0 && rate >= 1 && done < total {
-		speed += "  " + timeLeft(float64(total-done)/rate)
+	part := min(float64(done)/float64(total), 1)
+	whole := byteSize(total)
+	amount = fmt.Sprintf("%3d%%  %*s/%s", int(part*100), max(len(whole), len("999.9 MB")), amount, whole)
+	left := ""
+	if rate >= 1 && done < total {
+		left = timeLeft(float64(total-done) / rate)
 	}
-	if percent == "" {
-		return fit([]string{amount + "  " + speed, amount}, width)
-	}
-	full := fmt.Sprintf("%s  %s  %s", percent, amount, speed)
+	full := fmt.Sprintf("%s  %10s  %5s", amount, speed, left)
 	if cells := width - len(full) - len("[]  "); cells >= 10 {
 		cells = min(cells, 50)
-		filled := int(min(float64(done)/float64(total), 1) * float64(cells))
+		filled := int(part * float64(cells))
 		return fmt.Sprintf("[%s%s]  %s", strings.Repeat("#", filled), strings.Repeat(".", cells-filled), full)
 	}
-	return fit([]string{full, percent + "  " + amount, percent}, width)
+	return fit([]string{full, amount, amount[:len("100%")]}, width)
 }
 
 // fit returns the first that is not longer than width, else nothing.

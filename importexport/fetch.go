@@ -126,6 +126,7 @@ type stream struct {
 	failures   int   // in a row
 	failureOff int64 // off at the last one
 	started    bool
+	page       bool  // the server calls it HTML
 	err        error // permanent
 }
 
@@ -350,6 +351,7 @@ func (s *stream) whole(resp *http.Response) (again bool, wait time.Duration, err
 		s.progress.Start(s.size)
 	}
 	s.validator = strongValidator(resp.Header)
+	s.page = strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
 	if s.off == 0 {
 		return false, 0, nil
 	}

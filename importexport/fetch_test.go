@@ -283,6 +283,18 @@ func TestImportURLCached(t *testing.T) {
 	}
 }
 
+func TestImportURLWebPage(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "<!DOCTYPE html><html><body>Please log in.</body></html>")
+	}))
+	defer s.Close()
+	_, err := ImportURL(t.Context(), newStore(t), s.URL+"/a.tar", Options{client: hasty()})
+	var h interface{ Hint() string }
+	if !errors.As(err, &h) || !strings.Contains(h.Hint(), "web page") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestImportURLRedirects(t *testing.T) {
 	st, s := newStore(t), newServer(t)
 	s.AddFile("/b.tar", someTar(t, "redirected"))

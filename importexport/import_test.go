@@ -257,3 +257,32 @@ func TestImportTarConcurrent(t *testing.T) {
 		t.Errorf("%d containers", got)
 	}
 }
+
+// TestImportTarFileChanging: what is written while it is read may be half old
+// and half new, and still be a tar.
+func TestImportTarFileChanging(t *testing.T) {
+	st := newStore(t)
+	name := filepath.Join(t.TempDir(), "image.tar")
+	if err := os.WriteFile(name, someTar(t, "x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	before, err := stat(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(name, time.Time{}, time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = importReader(t.Context(), st, f, name, unchanged(f, before, time.Now(), "key"))
+	if err == nil || !strings.Contains(err.Error(), "changed while it was read") {
+		t.Errorf("error %v", err)
+	}
+	if n := count(t, st); n != 0 {
+		t.Errorf("%d containers", n)
+	}
+}

@@ -123,10 +123,10 @@ func setKeys(st *container.Store, id container.ID, keys []string) error {
 	return nil
 }
 
-// cached returns the container a key stands for, or else makes one, while no one
-// else does the same. With refresh it always makes one.
+// cached returns the container a key stands for, or else what fetch returns,
+// while no one else does the same. With refresh it always calls fetch.
 func cached(ctx context.Context, st *container.Store, key string, refresh bool,
-	make func() (container.ID, error),
+	fetch func() (container.ID, error),
 ) (container.ID, error) {
 	if !refresh {
 		if id, ok, err := st.Lookup(key); ok || err != nil {
@@ -143,7 +143,7 @@ func cached(ctx context.Context, st *container.Store, key string, refresh bool,
 			return id, err
 		}
 	}
-	return make()
+	return fetch()
 }
 
 // maxRestarts is how often a download begins anew because the file changed on
@@ -179,7 +179,7 @@ func (d *download) once(ctx context.Context, st *container.Store, c *client, p P
 	}
 	var errno syscall.Errno
 	if err != nil && (d.sha256 == "" || errors.As(err, &errno)) {
-		return nil, "", fmt.Errorf("import %s: %w", d.url.Redacted(), err)
+		return nil, "", s.unusable(err)
 	}
 	// Bytes behind the end of the archive belong to the file as well. After a
 	// damaged one, its checksum tells that it is not what was promised.
@@ -193,9 +193,18 @@ func (d *download) once(ctx context.Context, st *container.Store, c *client, p P
 			closeStaged(staged, err))
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("import %s: %w", d.url.Redacted(), err)
+		return nil, "", s.unusable(err)
 	}
 	return staged, sum, nil
+}
+
+// unusable is the error about a download that is complete and no layer.
+func (s *stream) unusable(err error) error {
+	err = fmt.Errorf("import %s: %w", s.url.Redacted(), err)
+	if s.page {
+		return &hinted{err, "the server has sent a web page; is the URL that of the file itself?"}
+	}
+	return err
 }
 
 // closeStaged drops what Ingest made unless it failed.

@@ -18,18 +18,22 @@ import (
 // xz or bzip2, that r yields. name says in records and errors where it comes
 // from. The same content gives the same container.
 func ImportTar(ctx context.Context, st *container.Store, r io.Reader, name string, _ Options) (container.ID, error) {
-	return importReader(ctx, st, r, name, func() []string { return nil })
+	return importReader(ctx, st, r, name, func() ([]string, error) { return nil, nil })
 }
 
-// importReader imports what r yields. keys is asked, when all is read, for the
-// cache keys that the container gets.
-func importReader(ctx context.Context, st *container.Store, r io.Reader, name string, keys func() []string) (_ container.ID, err error) {
+// importReader imports what r yields. finish is asked, when all is read, for
+// the cache keys that the container gets, or why there shall be none.
+func importReader(ctx context.Context, st *container.Store, r io.Reader, name string, finish func() ([]string, error)) (_ container.ID, err error) {
 	staged, err := st.CAS().Ingest(ctx, r, cas.IngestOptions{})
 	if err != nil {
 		return 0, fmt.Errorf("import %s: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, staged.Close()) }()
-	return keep(ctx, st, staged, name, keys()...)
+	keys, err := finish()
+	if err != nil {
+		return 0, fmt.Errorf("import %s: %w", name, err)
+	}
+	return keep(ctx, st, staged, name, keys...)
 }
 
 // ImportTarFile makes a container of the tar file at path, as [ImportTar]. A
@@ -62,15 +66,29 @@ func ImportTarFile(ctx context.Context, st *container.Store, path string, o Opti
 	}
 	key := before.key(abs)
 	return cached(ctx, st, key, o.Refresh, func() (container.ID, error) {
-		return importReader(ctx, st, f, path, func() []string {
-			// Where the file changed while it was read, or may still change
-			// without showing it, the key would stand for other content.
-			if after, err := stat(f); err != nil || after != before || !before.settled(now) {
-				return nil
-			}
-			return []string{key}
-		})
+		return importReader(ctx, st, f, path, unchanged(f, before, now, key))
 	})
+}
+
+// unchanged returns a function that says what of f, which was in the state
+// before at the time now, can be relied on: an error if it has changed since,
+// else the cache key, if it will do for later as well.
+func unchanged(f *os.File, before fileState, now time.Time, key string) func() ([]string, error) {
+	return func() ([]string, error) {
+		after, err := stat(f)
+		switch {
+		case err != nil:
+			return nil, err
+		case after.size != before.size || after.mtime != before.mtime:
+			return nil, errors.New("the file changed while it was read")
+		case after != before || !before.settled(now):
+			// It may still change without showing it: the key would then stand
+			// for other content.
+			return nil, nil
+		default:
+			return []string{key}, nil
+		}
+	}
 }
 
 // fileState is what tells that a file is as it was.

@@ -2,12 +2,14 @@ package imageserver
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,7 +37,7 @@ func DebianRoot(dir string) (string, error) {
 			return fmt.Errorf("%w (the Debian package mmdebstrap has it)", err)
 		}
 		args := []string{"--quiet", "--variant=minbase", "--format=tar", DebianSuite, target}
-		return run(program, append(args, mirror("/etc/apt")...)...)
+		return run(exec.Command(program, append(args, mirror("/etc/apt")...)...))
 	})
 }
 
@@ -52,8 +54,8 @@ func DebianRootXZ(dir string) (string, error) {
 		}
 		defer func() { err = errors.Join(err, out.Close()) }()
 		cmd := exec.Command("xz", "-0", "-T0", "-c", tar)
-		cmd.Stdout, cmd.Stderr = out, os.Stderr
-		return cmd.Run()
+		cmd.Stdout = out
+		return run(cmd)
 	})
 }
 
@@ -83,9 +85,12 @@ func debian(dir, ending string, make func(target string) error) (_ string, err e
 	if _, err := os.Stat(name); err == nil {
 		return name, nil
 	}
-	// What a killed run left has this name too and is written over. The ending
-	// tells mmdebstrap nothing, but people.
+	// A killed run may have left this, and even have a program that writes to it
+	// for a moment more.
 	unfinished := name + ".unfinished"
+	if err := removeIfThere(unfinished); err != nil {
+		return "", err
+	}
 	if err := make(unfinished); err != nil {
 		return "", errors.Join(err, removeIfThere(unfinished))
 	}
@@ -130,11 +135,17 @@ func removeIfThere(name string) error {
 	return nil
 }
 
-// run runs a program, whose output comes with the error if it fails.
-func run(program string, args ...string) error {
-	out, err := exec.Command(program, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+// run runs a program that does not outlive this one. What it says comes with
+// the error if it fails.
+func run(cmd *exec.Cmd) error {
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if cmd.Stdout == nil {
+		cmd.Stdout = &said
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(said.String()))
 	}
 	return nil
 }
