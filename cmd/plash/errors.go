@@ -43,7 +43,7 @@ func (e *hintedError) Hint() string  { return e.hint }
 
 // withHint adds a hint to err, if it has none yet.
 func withHint(err error, hint string) error {
-	if err == nil || hintOf(err) != "" {
+	if err == nil || carriedHint(err) != "" {
 		return err
 	}
 	return &hintedError{err: err, hint: hint}

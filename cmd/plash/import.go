@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/importexport"
@@ -115,8 +115,12 @@ func importTar(s streams) importer {
 			return importexport.ImportTarFile(ctx, st, name, o)
 		}
 		if isTerminal(s.in) {
-			return 0, withHint(fmt.Errorf("standard input is a terminal, not a tar"), "plash-import-tar FILE, or pipe a tar into it")
+			return 0, withHint(errors.New("standard input is a terminal, not a tar"), "plash-import-tar FILE, or pipe a tar into it")
 		}
-		return importexport.ImportTar(ctx, st, s.in, "standard input", o)
+		in, err := interruptible(ctx, s.in)
+		if err != nil {
+			return 0, err
+		}
+		return importexport.ImportTar(ctx, st, in, "standard input", o)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/ihucos/plash/runtime"
 )
@@ -54,7 +55,9 @@ func plash(argv []string, s streams) int {
 	if c == nil {
 		return s.report(binary, unknownCommand(name))
 	}
-	ctx, caught := catchSignals()
+	ctx, caught := catchSignals(func(sig syscall.Signal) {
+		os.Exit(s.report(c.name, &signalError{sig: sig}))
+	})
 	err := c.invoke(ctx, words, s)
 	if sig := caught.stop(); sig != 0 && err != nil {
 		return s.report(c.name, &signalError{sig: sig, err: err})

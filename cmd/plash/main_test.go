@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/imageserver"
 	"github.com/ihucos/plash/runtime"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -73,6 +74,7 @@ func serveImages(t *testing.T) images {
 			t.Error(err)
 		}
 	})
+	letOthersExecute(t)
 	server.AddFile("alpine.tar", root)
 	tar := filepath.Join(t.TempDir(), "alpine.tar")
 	if err := os.WriteFile(tar, root, 0o644); err != nil {
@@ -81,9 +83,25 @@ func serveImages(t *testing.T) images {
 	return images{server: server.URL(), tar: tar}
 }
 
+// letOthersExecute opens the directory in which testscript put the programs to the
+// plain users that scripts become.
+func letOthersExecute(t *testing.T) {
+	t.Helper()
+	program, err := exec.LookPath(binary)
+	if err == nil {
+		err = os.Chmod(filepath.Dir(filepath.Dir(program)), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // setup gives a script a store and a home of its own, and lets it fail if it
 // leaves anything behind.
 func setup(env *testscript.Env, images images) error {
+	if err := os.Chmod(filepath.Dir(env.WorkDir), 0o755); err != nil { // for plain users
+		return err
+	}
 	env.Setenv("PLASH_LXC_SERVER", images.server)
 	env.Setenv("ALPINE_TAR", images.tar)
 	env.Setenv("PLASH_DATA", filepath.Join(env.WorkDir, "store"))
@@ -201,7 +219,18 @@ func leftProcesses(work string) error {
 	return err
 }
 
+// leftScratch finds what is in scratch when it is reclaimed: a run leaves a
+// directory there, to the next command.
 func leftScratch(work string) error {
+	stores, err := filepath.Glob(filepath.Join(work, "*", "scratch"))
+	for _, dir := range stores {
+		if store, openErr := cas.Open(filepath.Dir(dir)); openErr == nil {
+			err = errors.Join(err, store.Reclaim())
+		}
+	}
+	if err != nil {
+		return err
+	}
 	found, err := filepath.Glob(filepath.Join(work, "*", "scratch", "*"))
 	if err == nil && len(found) > 0 {
 		err = fmt.Errorf("left in scratch: %v", found)

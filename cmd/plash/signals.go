@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/ihucos/plash/runtime"
 )
@@ -19,14 +20,20 @@ type signals struct {
 	done     chan struct{} // closed when nobody listens any more
 	got      os.Signal     // the first one; to be read when done is closed
 	yielded  atomic.Bool
+	expire   func(syscall.Signal)
 }
 
 type signalsKey struct{}
 
+// grace is how long a command may take to clean up after a signal. What it leaves
+// then is as after a kill: the next command reclaims it.
+const grace = 5 * time.Second
+
 // catchSignals begins to catch them. After the first one the default action is
-// back: a second Ctrl-C ends a cleaning up that hangs.
-func catchSignals() (context.Context, *signals) {
-	c := &signals{incoming: make(chan os.Signal, 1), done: make(chan struct{})}
+// back: a second Ctrl-C ends a cleaning up that hangs. If none comes, expire is
+// called after a while.
+func catchSignals(expire func(syscall.Signal)) (context.Context, *signals) {
+	c := &signals{incoming: make(chan os.Signal, 1), done: make(chan struct{}), expire: expire}
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), signalsKey{}, c))
 	c.cancel = cancel
 	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
@@ -51,6 +58,7 @@ func (c *signals) listen(ctx context.Context) {
 			c.got = sig
 			signal.Stop(c.incoming)
 			c.cancel()
+			time.AfterFunc(grace, func() { c.expire(sig.(syscall.Signal)) })
 			return
 		case <-ctx.Done():
 			return
