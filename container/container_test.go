@@ -307,40 +307,36 @@ func TestLongChain(t *testing.T) {
 	}
 }
 
-// makeChain makes a chain of n containers of one published layer, without the
-// syncs that Create needs.
+// makeChain makes a chain of n containers of one published layer where they
+// shall lie, without the syncs that make Create slow.
 func makeChain(t testing.TB, s *Store, layer *cas.Staged, n int) []Record {
 	t.Helper()
-	scratch, err := s.cas.Scratch("test")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var records []Record
 	var below Record
 	at := place("0")
+	dir, err := openDir(unix.AT_FDCWD, s.path(treeDir, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range n {
 		r := Record{
 			ID: ID(i + 1), Parent: ID(i), Layer: layer.Digest(), Chain: cas.NextChainID(below.Chain, layer.Digest()),
 			Depth: i + 1, Size: layer.Size(), Created: time.Unix(int64(i), 0).UTC(), Origin: Origin{"build", "touch /file"},
 		}
-		w := &batch{}
 		at = place(at.file(r.ID.String()))
+		w := &batch{}
 		w.write(s.idFile(r.ID), []byte(at+"\n"))
-		dir := filepath.Join(scratch.Path(), r.ID.String())
-		if err := s.writeRecord(w, r, dir); err != nil {
+		if err := s.writeRecord(w, r, fmt.Sprintf("/proc/self/fd/%d/%d", dir.Fd(), r.ID)); err != nil {
 			t.Fatal(err)
 		}
 		w.close()
-		parent, err := openDir(unix.AT_FDCWD, s.path(treeDir)+"/"+string(at.parent()))
-		if err != nil {
+		inner, err := openDir(int(dir.Fd()), r.ID.String())
+		if err = errors.Join(err, w.err, dir.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(w.err, unix.Renameat(unix.AT_FDCWD, dir, int(parent.Fd()), r.ID.String()), parent.Close()); err != nil {
-			t.Fatal(err)
-		}
-		records, below = append(records, r), r
+		records, below, dir = append(records, r), r, inner
 	}
-	if err := scratch.Remove(); err != nil {
+	if err := dir.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return records
