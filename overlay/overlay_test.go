@@ -2,15 +2,19 @@ package overlay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/overlay/treetest"
 )
 
@@ -139,7 +143,7 @@ func TestEmptyContainer(t *testing.T) {
 	})
 }
 
-// TestStacked mounts a container of a store that is itself on overlayfs: the kernel
+// TestStoreOnOverlay mounts a container of a store that is itself on overlayfs: the kernel
 // stacks two filesystems, no more.
 func TestStoreOnOverlay(t *testing.T) {
 	needRoot(t)
@@ -164,5 +168,166 @@ func TestStoreOnOverlay(t *testing.T) {
 				t.Errorf("%s: read file: %q, %v", b, got, err)
 			}
 		})
+	}
+}
+
+// TestStoreOnTmpfs mounts from a filesystem that EROFS cannot read files of.
+func TestStoreOnTmpfs(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, ""))
+	defer func() { must(t, unix.Unmount(dir, 0)) }()
+	s := newStoreAt(t, filepath.Join(dir, "store"))
+	layers := []Layer{fileLayer(t, s, 1), fileLayer(t, s, 2)}
+	withMount(t, s, layers, Options{Backend: EROFS}, func(dir string) {
+		if got, err := os.ReadFile(filepath.Join(dir, "last")); err != nil || string(got) != "layer 2\n" {
+			t.Errorf("read file: %q, %v", got, err)
+		}
+	})
+	// The devices are freed at the end of the last close, in the background.
+	deadline := time.Now().Add(2 * time.Second)
+	for loopsOf(dir) > 0 && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := loopsOf(dir); n > 0 {
+		t.Errorf("%d loop devices are left", n)
+	}
+}
+
+func loopsOf(dir string) (n int) {
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && strings.HasPrefix(string(b), dir) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestOneMount checks that a container is one mount, with the source asked for, that
+// nothing is to be seen before it is attached, and that it goes with one unmount.
+func TestOneMount(t *testing.T) {
+	needRoot(t)
+	s := newStore(t)
+	layers := []Layer{fileLayer(t, s, 1), fileLayer(t, s, 2), fileLayer(t, s, 3)}
+	table := func() []string {
+		b, err := os.ReadFile("/proc/thread-self/mountinfo")
+		must(t, err)
+		var mine []string
+		for line := range strings.SplitSeq(string(b), "\n") {
+			if strings.Contains(line, "plash-77") || strings.Contains(line, s.Dir()) {
+				mine = append(mine, line)
+			}
+		}
+		return mine
+	}
+	eachWay(t, func(t *testing.T, b Backend) {
+		upper, work := upperDirs(t, s, layers)
+		o := Options{Backend: b, Upper: upper, Work: work, Source: "plash-77"}
+		m, err := Open(context.Background(), s, layers, o)
+		must(t, err)
+		if mounts := table(); len(mounts) != 0 {
+			t.Errorf("before it is attached: %q", mounts)
+		}
+		must(t, m.Close())
+		withMount(t, s, layers, o, func(dir string) {
+			mounts := table()
+			if len(mounts) != 1 || !strings.Contains(mounts[0], " "+dir+" ") ||
+				!strings.Contains(mounts[0], "overlay plash-77 ") || !strings.Contains(mounts[0], "upperdir="+upper) {
+				t.Errorf("mount table has %q", mounts)
+			}
+		})
+		if mounts := table(); len(mounts) != 0 {
+			t.Errorf("after unmounting: %q", mounts)
+		}
+	})
+}
+
+// TestUpperIsSelfContained does what makes overlayfs note references to lower layers
+// where it is allowed to.
+func TestUpperIsSelfContained(t *testing.T) {
+	needRoot(t)
+	s := newStore(t)
+	src := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(src, "dir", "sub"), 0o755))
+	must(t, os.WriteFile(filepath.Join(src, "file"), make([]byte, 9000), 0o644))
+	layers := []Layer{packLayer(t, s, src, false)}
+	eachWay(t, func(t *testing.T, b Backend) {
+		upper, work := upperDirs(t, s, layers)
+		withMount(t, s, layers, Options{Backend: b, Upper: upper, Work: work}, func(dir string) {
+			err := os.Rename(filepath.Join(dir, "dir"), filepath.Join(dir, "moved"))
+			if !errors.Is(err, unix.EXDEV) {
+				t.Errorf("renaming a directory of a layer: %v", err)
+			}
+			must(t, os.Chmod(filepath.Join(dir, "file"), 0o600))
+		})
+		wantMembers(t, packBytes(t, upper, PackOptions{Upper: true}), "./", "file")
+	})
+}
+
+func TestPrepareUpper(t *testing.T) {
+	needRoot(t)
+	s := newStore(t)
+	src := t.TempDir()
+	must(t, os.Chown(src, 7, 8))
+	must(t, os.Chmod(src, 0o751|os.ModeSticky))
+	must(t, unix.Setxattr(src, "user.x", []byte("y"), 0))
+	must(t, os.Chtimes(src, time.Time{}, time.Unix(1234567890, 123456789)))
+	layers := []Layer{packLayer(t, s, src, false), fileLayer(t, s, 1)} // the latter says nothing of "./"
+	upper, _ := upperDirs(t, s, layers)
+	same(t, "prepared upper directory", dump(t, src), dump(t, upper))
+	upper, _ = upperDirs(t, s, nil)
+	if got := dump(t, upper); got != "\".\" 040755 0:0 0.000000000\n" {
+		t.Errorf("upper directory of container 0 is %s", got)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	needRoot(t)
+	s := newStore(t)
+	layers := []Layer{fileLayer(t, s, 1)}
+	ctx := context.Background()
+	dir := t.TempDir()
+	for _, b := range []Backend{EROFS, Unpack} {
+		_, err := Open(ctx, s, []Layer{{Digest: digest.FromString("none")}}, Options{Backend: b})
+		if !errors.Is(err, cas.ErrNotExist) || errors.Is(err, ErrUnsupported) {
+			t.Errorf("layer that is not there: %v", err)
+		}
+		o := Options{Backend: b, Upper: filepath.Join(dir, "no-upper"), Work: dir}
+		if _, err := Open(ctx, s, layers, o); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "no-upper") {
+			t.Errorf("upper directory that is not there: %v", err)
+		}
+		if _, err := Open(ctx, s, layers, Options{Backend: b, Upper: dir}); err == nil {
+			t.Error("upper directory without a work directory is taken")
+		}
+		o = Options{Backend: b, Upper: "/proc", Work: "/proc"}
+		if _, err := Open(ctx, s, layers, o); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("upper directory where none can be: %v", err)
+		}
+	}
+	if _, err := Open(ctx, s, layers, Options{Backend: "fuse"}); err == nil {
+		t.Error("a backend that is none is taken")
+	}
+	// The blob is gone: the index alone is not enough, and that is not the kernel's fault.
+	must(t, os.Remove(s.BlobPath(layers[0].Digest)))
+	_, err := Open(ctx, s, layers, Options{Backend: EROFS})
+	if !errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "mount index") {
+		t.Errorf("blob that is not there: %v", err)
+	}
+}
+
+func TestUnsupported(t *testing.T) {
+	for _, e := range []error{unix.ENODEV, unix.ENOSYS, unix.EINVAL, unix.EPERM, unix.ENOTBLK} {
+		if err := classify(fmt.Errorf("mount: %w", e)); !errors.Is(err, ErrUnsupported) || !errors.Is(err, e) {
+			t.Errorf("%v is classified as %v", e, err)
+		}
+	}
+	for _, e := range []error{unix.ENOSPC, unix.EIO, unix.ENOENT, unix.EMFILE, nil} {
+		if err := classify(e); errors.Is(err, ErrUnsupported) {
+			t.Errorf("%v is classified as %v", e, err)
+		}
+	}
+	if _, err := newFSContext("no-such-filesystem").mount(0); !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EPERM) {
+		t.Errorf("filesystem that does not exist: %v", err)
 	}
 }

@@ -19,7 +19,11 @@ type Options struct {
 	Plain   bool // no devices, no attributes but user.*, all files of the caller
 }
 
-// Make fills dir, which exists and is empty, with a random tree.
+// Make fills dir, which exists and is empty, with a random tree: names that are no
+// UTF-8 or 255 bytes long, deep directories, all types of files but sockets, hard
+// links to all of them, holes, times to the nanosecond, and as root all kinds of
+// owners, modes, extended attributes and access control lists. The same seed and
+// options give the same tree.
 func Make(tb testing.TB, dir string, seed uint64, o Options) {
 	tb.Helper()
 	if o.Entries == 0 {
@@ -115,21 +119,29 @@ func (g *generator) special(dir string) {
 		g.check(os.Mkdir(deep, 0o700))
 		g.attrs(deep, unix.S_IFDIR)
 	}
-	g.content(filepath.Join(deep, "f"))
+	deep = filepath.Join(deep, "f")
+	g.content(deep)
+	g.attrs(deep, unix.S_IFREG)
 	many := filepath.Join(dir, "many levels")
 	for range 150 {
 		g.check(os.Mkdir(many, 0o755))
 		g.attrs(many, unix.S_IFDIR)
 		many = filepath.Join(many, "d")
 	}
-	g.check(os.WriteFile(many, []byte("bottom"), 0o644))
+	g.content(many)
+	g.attrs(many, unix.S_IFREG)
 	long := filepath.Join(dir, strings.Repeat("\xff\xfe", 127)+"x")
 	g.content(long)
 	g.attrs(long, unix.S_IFREG)
 	g.check(os.Link(long, filepath.Join(dir, "0 link to a long name")))
-	g.check(os.Symlink(strings.Repeat("t/", 1500)+"x", filepath.Join(dir, "long symlink")))
-	g.check(os.WriteFile(filepath.Join(dir, "a-b"), nil, 0o644)) // sorts between "a" and "a/b" as a path
-	g.check(os.MkdirAll(filepath.Join(dir, "a", "b"), 0o755))
+	symlink := filepath.Join(dir, "long symlink")
+	g.check(os.Symlink(strings.Repeat("t/", 1500)+"x", symlink))
+	g.attrs(symlink, unix.S_IFLNK)
+	g.hole(filepath.Join(dir, "a-b"), 0) // sorts between "a" and "a/b" as a path
+	for _, d := range []string{"a", "a/b"} {
+		g.check(os.Mkdir(filepath.Join(dir, d), 0o700))
+		g.attrs(filepath.Join(dir, d), unix.S_IFDIR)
+	}
 	g.hole(filepath.Join(dir, "hole only"), 1<<20)
 	g.hole(filepath.Join(dir, "data at end"), 3<<20, 3<<20-100)
 	g.hole(filepath.Join(dir, "data at start"), 1<<20+17, 0)
@@ -145,6 +157,7 @@ func (g *generator) hole(path string, size int64, at ...int64) {
 		g.check(err)
 	}
 	g.check(f.Close())
+	g.attrs(path, unix.S_IFREG)
 }
 
 func (g *generator) name() string {
