@@ -1,7 +1,9 @@
 package cas
 
 import (
+	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,10 +19,6 @@ import (
 // scratchDir is the directory of the store that holds everything unfinished:
 // upper directories of runs and builds, files not yet published.
 const scratchDir = "scratch"
-
-// reclaimKind is the kind of a leftover that a process has claimed in order
-// to remove it.
-const reclaimKind = "reclaim"
 
 // A Scratch is a directory under scratch/ that belongs to the process that
 // made it. The name says who that is, so that no lock, no list and no
@@ -201,9 +199,9 @@ func (o owner) judge() verdict {
 // there, or one after the next boot, takes them away. It follows that one store
 // must not be used by two machines at the same time.
 //
-// Two Reclaims at once do not disturb each other: an entry is first renamed to
-// a name of the process that removes it, and a rename has one winner. Errors of
-// single entries are collected; the others are removed all the same.
+// Two Reclaims at once do not disturb each other: names are never used again, so
+// an entry that is dead stays dead, and the first who locks a directory removes
+// it. Errors of single entries are collected; the others are removed all the same.
 func (s *Store) Reclaim() error {
 	dir := filepath.Join(s.Dir(), scratchDir)
 	names, err := scratchNames(dir)
@@ -232,7 +230,7 @@ func (s *Store) Reclaim() error {
 	}
 	var errs []error
 	for _, name := range gone {
-		if err := s.claimAndRemove(dir, name); err != nil {
+		if err := removeScratch(dir, name); err != nil {
 			errs = append(errs, fmt.Errorf("reclaim scratch %s: %w", filepath.Join(dir, name), err))
 		}
 	}
@@ -249,49 +247,41 @@ func scratchNames(dir string) ([]string, error) {
 	}
 	defer unix.Close(fd)
 	var names []string
-	err = eachName(fd, func(name string) { names = append(names, name) })
+	err = eachEntry(fd, func(name string, _ byte) { names = append(names, name) })
 	if err != nil {
 		return nil, fmt.Errorf("list scratch %s: %w", dir, err)
 	}
 	return names, nil
 }
 
-// eachName reads a directory from where its descriptor stands. This is what
-// package os would do, without its preparations for polling, which cost more
-// than the rest of looking at an empty scratch.
-func eachName(fd int, f func(name string)) error {
+// eachEntry reads a directory from where its descriptor stands, without . and ..,
+// and gives names with their types (DT_DIR and so on, DT_UNKNOWN where the
+// filesystem does not tell). This is what package os would do, without its
+// preparations for polling, which cost more than the rest of looking at an empty
+// scratch.
+func eachEntry(fd int, f func(name string, typ byte)) error {
+	// linux_dirent64 in getdents64(2): 8 bytes of inode number, 8 of offset, 2 of
+	// the record's length, 1 of type, the name with a NUL.
+	const lenAt, typeAt, nameAt = 16, 18, 19
 	buf := make([]byte, 8192)
-	var names []string
 	for {
-		n, err := unix.ReadDirent(fd, buf)
+		n, err := unix.Getdents(fd, buf)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil || n == 0 {
 			return err
 		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names[:0])
-		for _, name := range names {
-			f(name)
+		for rest := buf[:n]; len(rest) > nameAt; {
+			size := int(binary.NativeEndian.Uint16(rest[lenAt:]))
+			if size <= nameAt || size > len(rest) {
+				return fmt.Errorf("directory entry of %d bytes", size)
+			}
+			name, _, _ := bytes.Cut(rest[nameAt:size], []byte{0})
+			if s := string(name); s != "." && s != ".." {
+				f(s, rest[typeAt])
+			}
+			rest = rest[size:]
 		}
 	}
-}
-
-func (s *Store) claimAndRemove(dir, name string) error {
-	claimed := s.scratchName(reclaimKind)
-	err := os.Rename(filepath.Join(dir, name), filepath.Join(dir, claimed))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // another process was quicker
-	}
-	if errors.Is(err, unix.EBUSY) {
-		// A mount point of our own mount namespace cannot be renamed.
-		if err := detach(filepath.Join(dir, name)); err != nil {
-			return err
-		}
-		err = os.Rename(filepath.Join(dir, name), filepath.Join(dir, claimed))
-	}
-	if err != nil {
-		return err
-	}
-	return removeScratch(dir, claimed)
 }

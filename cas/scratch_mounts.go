@@ -85,7 +85,7 @@ func mountNamespaces() (map[string][]int, bool) {
 			return nil, false
 		}
 		missed := false
-		err := eachName(proc, func(name string) {
+		err := eachEntry(proc, func(name string, _ byte) {
 			pid, err := strconv.Atoi(name)
 			if err != nil || known[pid] {
 				return

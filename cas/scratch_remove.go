@@ -39,12 +39,12 @@ func removeScratch(dir, name string) error {
 	}
 	defer unix.Close(fd)
 	r := &remover{dir: fd, top: name}
-	r.remove(fd, name, 0)
+	r.remove(fd, name, unix.DT_UNKNOWN, 0)
 	for len(r.moved) > 0 {
 		last := len(r.moved) - 1
 		next := r.moved[last]
 		r.moved = r.moved[:last]
-		r.remove(fd, next, 0)
+		r.remove(fd, next, unix.DT_DIR, 0)
 	}
 	return errors.Join(r.errs...)
 }
@@ -55,10 +55,10 @@ func (r *remover) fail(op, name string, err error) {
 	}
 }
 
-// remove deletes the entry name of the directory parent, depth levels below
-// the tree's top.
-func (r *remover) remove(parent int, name string, depth int) {
-	err := unlink(parent, name)
+// remove deletes the entry name of the directory parent, of a type as
+// getdents64(2) tells, depth levels below the tree's top.
+func (r *remover) remove(parent int, name string, typ byte, depth int) {
+	err := unlink(parent, name, typ)
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return
 	}
@@ -70,16 +70,22 @@ func (r *remover) remove(parent int, name string, depth int) {
 		return
 	}
 	fd, err := openTreeDir(parent, name)
+	if errors.Is(err, unix.ENOENT) {
+		return
+	}
 	if err != nil {
 		r.fail("open", name, err)
 		return
 	}
-	err = eachName(fd, func(n string) { r.remove(fd, n, depth+1) })
-	if err != nil {
+	defer unix.Close(fd)
+	if depth == 0 && errors.Is(unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+		return // another process is at it
+	}
+	err = eachEntry(fd, func(n string, typ byte) { r.remove(fd, n, typ, depth+1) })
+	if err != nil && !errors.Is(err, unix.ENOENT) { // ENOENT: of a directory removed meanwhile
 		r.fail("read", name, err)
 	}
-	unix.Close(fd)
-	if err := unlink(parent, name); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := unlink(parent, name, unix.DT_DIR); err != nil && !errors.Is(err, unix.ENOENT) {
 		r.fail("remove", name, err)
 	}
 }
@@ -107,11 +113,16 @@ func (r *remover) moveUp(parent int, name string) bool {
 // unlink removes a file or an empty directory, after detaching what is mounted
 // on it and clearing the attributes that forbid it. ENOTEMPTY means a directory
 // with something in it.
-func unlink(parent int, name string) error {
+func unlink(parent int, name string, typ byte) error {
 	var err error
 	for range 3 {
-		err = unix.Unlinkat(parent, name, 0)
+		if typ != unix.DT_DIR {
+			err = unix.Unlinkat(parent, name, 0)
+		}
 		if errors.Is(err, unix.EISDIR) {
+			typ = unix.DT_DIR
+		}
+		if typ == unix.DT_DIR {
 			err = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
 		}
 		switch {
