@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/ihucos/plash/container"
@@ -73,6 +74,10 @@ func Resolve(ctx context.Context, st *container.Store, name string, o Options) (
 			ErrNotSupported, "a number, @KEY, an http(s) URL, the path of a tar or a name of the image server",
 		})
 	default:
-		return ImportLXC(ctx, st, name, o)
+		id, err := ImportLXC(ctx, st, name, o)
+		if info, statErr := os.Stat(name); err != nil && statErr == nil && info.Mode().IsRegular() {
+			err = &hinted{err, fmt.Sprintf("the file of that name is ./%s", name)}
+		}
+		return id, err
 	}
 }

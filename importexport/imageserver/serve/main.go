@@ -2,7 +2,9 @@
 // interrupted: alpine, made from busybox, and with -debian also debian:bookworm,
 // made by mmdebstrap. It prints its URL on a line of its own when it is ready.
 //
-//	PLASH_LXC_SERVER=$(…) plash build --image alpine --run 'touch /file'
+//	$ go run ./importexport/imageserver/serve &
+//	http://127.0.0.1:40089
+//	$ PLASH_LXC_SERVER=http://127.0.0.1:40089 plash build --image alpine --run 'touch /file'
 package main
 
 import (
