@@ -31,17 +31,24 @@ func (c *command) options() *pflag.FlagSet {
 	return c.flags
 }
 
-// invoke reads the words of the command line and runs the command.
-func (c *command) invoke(ctx context.Context, words []string, s streams) error {
+// parse reads the words of the command line. The error is errHelp where they ask
+// for help.
+func (c *command) parse(words []string) (arguments, error) {
 	c.addHelpOption()
 	a, err := parse(c.operands, c.flags, words)
-	if errors.Is(err, errHelp) {
-		return s.print(c.help())
+	if err != nil && !errors.Is(err, errHelp) {
+		err = c.usageError(err.Error())
 	}
-	if err != nil {
-		return c.usageError(err.Error())
+	return a, err
+}
+
+// start runs the command.
+func (c *command) start(ctx context.Context, a arguments, s streams) error {
+	err := c.complete(c.run(ctx, a, s))
+	if c.execs && err != nil {
+		return &notStarted{err: err}
 	}
-	return c.complete(c.run(ctx, a, s))
+	return err
 }
 
 // complete gives a usage error made without knowing the command its usage line.

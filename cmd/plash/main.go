@@ -13,6 +13,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,15 +57,22 @@ func plash(argv []string, s streams) int {
 	if c == nil {
 		return s.report(binary, unknownCommand(name))
 	}
-	ctx, caught := catchSignals(func(sig syscall.Signal) {
-		os.Exit(s.report(c.name, &signalError{sig: sig}))
-	})
-	err := c.invoke(ctx, words, s)
-	if sig := caught.stop(); sig != 0 && err != nil {
-		return s.report(c.name, &signalError{sig: sig, err: err})
-	}
-	if c.execs && err != nil {
-		err = &notStarted{err: err}
+	a, err := c.parse(words)
+	switch {
+	case errors.Is(err, errHelp):
+		err = s.print(c.help())
+	case err == nil && c.execs && a.actions == nil:
+		// What it mounts is private and what it writes is scratch: a signal
+		// may end it at once, and catching them has its price.
+		err = c.start(context.Background(), a, s)
+	case err == nil:
+		ctx, caught := catchSignals(func(sig syscall.Signal) {
+			os.Exit(s.report(c.name, &signalError{sig: sig}))
+		})
+		err = c.start(ctx, a, s)
+		if sig := caught.stop(); sig != 0 && err != nil {
+			err = &signalError{sig: sig, err: err}
+		}
 	}
 	return s.report(c.name, err)
 }
