@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/ihucos/plash/build"
 	"github.com/ihucos/plash/cas"
@@ -19,10 +21,10 @@ func newBuild() *command {
 		operands: grammar{"ACTIONS…"},
 		usage:    "ACTIONS… | --list",
 		long: `
-Builds a container out of actions and prints its id. An action is --name ARG… or
--x ARG…, its arguments run to the next word that begins with a dash; --list says
-what actions there are. The first one names the image to start from, those that
-follow make a layer, or several where --layer stands between them.
+Builds a container out of actions and prints its id. An action is --name ARG…
+or -x ARG…, its arguments run to the next word that begins with a dash; --list
+says what actions there are. The first one names the image to start from, those
+that follow make a layer, or several where --layer stands between them.
 
 A layer whose script and base are unchanged is taken from the cache, unless
 PLASH_NO_CACHE=1 is in the environment.`,
@@ -57,8 +59,8 @@ func newGetscript() *command {
 	return &command{
 		operands: grammar{"ACTIONS…"},
 		long: `
-Prints the shell script that build actions stand for, each layer under a comment.
-Nothing is built.`,
+Prints the shell script that build actions stand for, each layer under a
+comment. Nothing is built.`,
 		example: "plash-getscript --image alpine --apk git",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runGetscript(ctx, buildOptions{actions: a.operands}, s)
@@ -70,6 +72,9 @@ func runGetscript(ctx context.Context, o buildOptions, s streams) error {
 	plan, err := parseActions(o.actions)
 	if err != nil {
 		return err
+	}
+	if plan.List {
+		return build.List(s.out)
 	}
 	script, err := plan.Script(ctx)
 	if err != nil {
@@ -92,12 +97,26 @@ func parseActions(words []string) (*build.Plan, error) {
 func buildActions(ctx context.Context, st *container.Store, actions []string, s streams) (container.ID, error) {
 	plan, err := parseActions(actions)
 	if err != nil {
+		if !isAction(actions[0]) {
+			return 0, &usageError{what: "unknown option or build action: " + actions[0], hint: carriedHint(err)}
+		}
 		return 0, err
 	}
 	if plan.List {
 		return 0, &usageError{what: "--list makes no container", hint: "plash-build --list lists the build actions"}
 	}
 	return buildPlan(ctx, st, plan, s)
+}
+
+// isAction reports whether a word begins a build action.
+func isAction(word string) bool {
+	name, _, _ := strings.Cut(word, "=")
+	for _, a := range build.Actions() {
+		if slices.Contains(a.Words(), name) {
+			return true
+		}
+	}
+	return name == "--import" // known, and refused
 }
 
 // buildPlan joins the packages that a build needs: images come from

@@ -43,8 +43,8 @@ func newPurge() *command {
 	c := &command{
 		usage: "[--yes]",
 		long: `
-Removes all containers, names and layers. Asks before it does, and refuses where
-there is no terminal to ask at. What runs or is mounted goes on working.`,
+Removes all containers, names and layers. Asks before it does, and refuses
+where there is no terminal to ask at. What runs or is mounted goes on working.`,
 		example: "plash-purge --yes",
 		run: func(ctx context.Context, _ arguments, s streams) error {
 			return runPurge(ctx, o, s)

@@ -72,11 +72,15 @@ func (c *command) usageLine() string {
 	return strings.TrimRight("usage: "+binary+"-"+c.name+" "+usage, " ")
 }
 
+// helpWidth is where the lines of options are broken. The other texts are written
+// to fit.
+const helpWidth = 80
+
 // help is the text of --help.
 func (c *command) help() string {
 	var b strings.Builder
 	b.WriteString(c.usageLine() + "\n\n" + strings.TrimSpace(c.long) + "\n")
-	if options := c.flags.FlagUsages(); options != "" {
+	if options := c.flags.FlagUsagesWrapped(helpWidth); options != "" {
 		b.WriteString("\nOptions:\n" + options)
 	}
 	b.WriteString("\nExample:\n")

@@ -26,8 +26,8 @@ func newCompletion() *command {
 		operands: grammar{"SHELL"},
 		usage:    "bash|zsh|fish",
 		long: `
-Prints a script that teaches a shell to complete commands, options, containers and
-build actions.`,
+Prints a script that teaches a shell to complete commands, options, containers
+and build actions.`,
 		example: "source <(plash-completion bash)\n" +
 			"plash-completion zsh > \"${fpath[1]}/_plash\"\n" +
 			"plash-completion fish > ~/.config/fish/completions/plash.fish",

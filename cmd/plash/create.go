@@ -24,9 +24,10 @@ func newCreate() *command {
 		operands: grammar{"CONTAINER", "[CMD…]"},
 		usage:    "CONTAINER [--] [CMD…]",
 		long: `
-Runs CMD in CONTAINER, as plash-run does, and keeps what it changed outside the shared
-directories as a new container, whose id is printed. If CMD fails there is no new
-container. Without CMD runs a shell, and keeps its work whatever its last command came to.`,
+Runs CMD in CONTAINER, as plash-run does, and keeps what it changed outside the
+shared directories as a new container, whose id is printed. If CMD fails there
+is no new container. Without CMD runs a shell, and keeps its work whatever its
+last command came to.`,
 		example: "plash-create 2 touch /file\nplash-create --image alpine --\nplash-create 2",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runCreate(ctx, createOptions{container: a.container(0), argv: a.from(1)}, s)
@@ -74,8 +75,8 @@ func newAddLayer() *command {
 	return &command{
 		operands: grammar{"CONTAINER", "DIR"},
 		long: `
-Makes a new container of CONTAINER with the content of DIR laid over it, and prints its
-id. DIR is left as it is.`,
+Makes a new container of CONTAINER with the content of DIR laid over it, and
+prints its id. DIR is left as it is.`,
 		example: "plash-add-layer 2 ./root\nplash-add-layer 0 /srv/debian-root",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runAddLayer(ctx, addLayerOptions{container: a.container(0), dir: a.operand(1)}, s)

@@ -21,9 +21,10 @@ func newDiff() *command {
 	return &command{
 		operands: grammar{"CONTAINER", "[OTHER]"},
 		long: `
-Lists the paths of CONTAINER that are not as in the container it was built on, or in
-OTHER: A added, C changed (content, mode, owner, times, attributes), D deleted. Sorted
-by path; a path with control characters is in double quotes, as C writes strings.`,
+Lists the paths of CONTAINER that are not as in the container it was built on,
+or in OTHER: A added, C changed (content, mode, owner, times, attributes), D
+deleted. Sorted by path; a path with control characters is in double quotes, as
+C writes strings.`,
 		example: "plash-diff 3\nplash-diff 3 1",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runDiff(ctx, diffOptions{container: a.container(0), other: a.container(1)}, s)

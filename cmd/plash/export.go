@@ -17,9 +17,9 @@ func newExportTar() *command {
 	return &command{
 		operands: grammar{"CONTAINER", "[FILE|-]"},
 		long: `
-Writes the root filesystem of CONTAINER as a tar to FILE, or to standard output. The
-same container gives the same bytes. A FILE that is there is replaced when the tar
-is complete.`,
+Writes the root filesystem of CONTAINER as a tar to FILE, or to standard
+output. The same container gives the same bytes. A FILE that is there is
+replaced when the tar is complete.`,
 		example: "plash-export-tar 2 out.tar\nplash-export-tar 2 | zstd > out.tar.zst\nplash-export-tar -i alpine -- out.tar",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runExportTar(ctx, exportTarOptions{container: a.container(0), file: a.operand(1)}, s)

@@ -33,9 +33,9 @@ func newImport() *command {
 		operands: grammar{"NAME"},
 		usage:    "[--refresh] NAME",
 		long: `
-Imports what the build action --image NAME stands for and prints the id: a URL of a
-tar, a path with a slash in it, a container, else an image of the LXC image server.
-The same content gives the same id.`,
+Imports what the build action --image NAME stands for and prints the id: a URL
+of a tar, a path with a slash in it, a container, else an image of the LXC
+image server. The same content gives the same id.`,
 		example: "plash-import alpine\nplash-import debian:bookworm\nplash-import ./rootfs.tar.gz",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			o.name = a.operand(0)
@@ -50,9 +50,9 @@ func newImportTar() *command {
 		operands: grammar{"FILE|-"},
 		usage:    "[--refresh] FILE|-",
 		long: `
-Imports a root filesystem from a tar file, or from standard input with "-", and prints
-the id. Whether it is compressed (gzip, zstd, xz, bzip2) is told by its content. The
-same content gives the same id.`,
+Imports a root filesystem from a tar file, or from standard input with "-", and
+prints the id. Whether it is compressed (gzip, zstd, xz, bzip2) is told by its
+content. The same content gives the same id.`,
 		example: "plash-import-tar rootfs.tar.xz\ntar -C /srv/root -c . | plash-import-tar -",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			o.name = a.operand(0)
@@ -67,8 +67,8 @@ func newImportURL() *command {
 		operands: grammar{"URL"},
 		usage:    "[--refresh] URL",
 		long: `
-Imports a root filesystem from a tar at an http or https URL and prints the id. A
-download that is cut off is resumed. The same content gives the same id.`,
+Imports a root filesystem from a tar at an http or https URL and prints the id.
+A download that is cut off is resumed. The same content gives the same id.`,
 		example: "plash-import-url https://example.org/rootfs.tar.xz",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			o.name = a.operand(0)
@@ -83,9 +83,10 @@ func newImportLXC() *command {
 		operands: grammar{"NAME"},
 		usage:    "[--refresh] NAME",
 		long: `
-Imports the newest root filesystem that the LXC image server has under NAME for this
-machine's architecture, and prints the id. NAME is a distribution, a release, or both:
-debian, bookworm, debian:bookworm. PLASH_LXC_SERVER names another server.`,
+Imports the newest root filesystem that the LXC image server has under NAME for
+this machine's architecture, and prints the id. NAME is a distribution, a
+release, or both: debian, bookworm, debian:bookworm. PLASH_LXC_SERVER names
+another server.`,
 		example: "plash-import-lxc alpine:edge",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			o.name = a.operand(0)

@@ -24,8 +24,8 @@ func newList() *command {
 		usage: "[--json] [-q]",
 		long: `
 Lists the containers by id: the parent each stands on, the digest of its own
-layer (its first twelve digits), the size of that layer's tar, its age, what made
-it, and the names that plash-map has for it.`,
+layer (its first twelve digits), the size of that layer's tar, its age, what
+made it, and the names that plash-map has for it.`,
 		example: "plash-list\nplash-rm $(plash-list -q)\nplash-list --json | jq '.[].layer'",
 		run: func(ctx context.Context, _ arguments, s streams) error {
 			return runList(ctx, o, s)

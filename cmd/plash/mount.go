@@ -19,9 +19,10 @@ func newMount() *command {
 		operands: grammar{"CONTAINER", "DIR"},
 		usage:    "[--upperdir UP --workdir WORK] CONTAINER DIR",
 		long: `
-Mounts the root filesystem of CONTAINER at DIR: read-only, or with an upper and a work
-directory of overlayfs, which must be on one filesystem; what is written is kept in UP.
-plash-umount DIR, or umount DIR, takes the mount away with everything behind it.`,
+Mounts the root filesystem of CONTAINER at DIR: read-only, or with an upper and
+a work directory of overlayfs, which must be on one filesystem; what is written
+is kept in UP. plash-umount DIR, or umount DIR, takes the mount away with
+everything behind it.`,
 		example: "plash-mount 2 /mnt\nplash-mount --upperdir up --workdir work 2 /mnt\nplash-umount /mnt",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			o.container, o.dir = a.container(0), a.operand(1)
@@ -72,9 +73,10 @@ func newWithMount() *command {
 		operands: grammar{"CONTAINER", "CMD…"},
 		usage:    "CONTAINER [--] CMD…",
 		long: `
-Runs CMD on the host, with the root filesystem of CONTAINER mounted as its working
-directory. The mount is read-only, is seen by CMD and its children alone, and goes with
-the last of them. The exit code is that of CMD, as for plash-run.`,
+Runs CMD on the host, with the root filesystem of CONTAINER mounted as its
+working directory. The mount is read-only, is seen by CMD and its children
+alone, and goes with the last of them. The exit code is that of CMD, as for
+plash-run.`,
 		example: "plash-with-mount 2 du -sh .\nplash-with-mount --image alpine -- cat etc/os-release",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runWithMount(ctx, withMountOptions{container: a.container(0), argv: a.from(1)}, s)

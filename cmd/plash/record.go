@@ -42,9 +42,9 @@ func newNodepath() *command {
 	return &command{
 		operands: grammar{"CONTAINER"},
 		long: `
-Prints the directory that records CONTAINER. Its last component is the id, and the
-ids of the containers it stands on are above it, as in …/0/1/2. The files of the
-container are not in there: plash-mount shows them.`,
+Prints the directory that records CONTAINER. Its last component is the id, and
+the ids of the containers it stands on are above it, as in …/0/1/2. The files
+of the container are not in there: plash-mount shows them.`,
 		example: "plash-nodepath 2",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runNodepath(ctx, nodeOptions{a.container(0)}, s)
@@ -76,9 +76,9 @@ func newMap() *command {
 		usage:    "KEY [CONTAINER|'']",
 		long: `
 Prints the id of the container that has the name KEY, nothing if there is none.
-With CONTAINER gives it the name, which an other container loses by that; with an
-empty word deletes the name. Where a command wants a CONTAINER, @KEY stands for
-the one with that name.`,
+With CONTAINER gives it the name, which an other container loses by that; with
+an empty word deletes the name. Where a command wants a CONTAINER, @KEY stands
+for the one with that name.`,
 		example: "plash-map web 2\nplash-run @web ls /\nplash-map web\nplash-map web ''",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runMap(ctx, mapOptions{key: a.operand(0), container: a.container(1), set: len(a.operands) > 1}, s)

@@ -37,15 +37,16 @@ func newRun() *command {
 		usage:    "CONTAINER [--mount LIST|-m LIST] [--upperdir-workdir-pair UP WORK] [--deescalate-sudo] [--] [CMD…]",
 		long: `
 Runs CMD in CONTAINER as a plain process: with the user, environment, working
-directory, network, terminal and signals of the caller. Only the root filesystem is
-another one. Without CMD runs the shell of the first line of the image's /etc/passwd.
+directory, network, terminal and signals of the caller. Only the root
+filesystem is another one. Without CMD runs the shell of the first line of the
+image's /etc/passwd.
 
 Shared with the host are /proc, /sys, /dev, /tmp, /home, the caller's home and
-/etc/resolv.conf, or what --mount says. What CMD writes elsewhere is gone when it ends,
-unless an upper directory is named to keep it in.
+/etc/resolv.conf, or what --mount says. What CMD writes elsewhere is gone when
+it ends, unless an upper directory is named to keep it in.
 
-The exit code is that of CMD, 128+N if signal N killed it, 127 if it was not found, 126 if
-it cannot be executed, 125 if plash failed before.`,
+The exit code is that of CMD, 128+N if signal N killed it, 127 if it was not
+found, 126 if it cannot be executed, 125 if plash failed before.`,
 		example: "plash-run 2 ls /file\n" +
 			"plash-run 2 --mount default,/srv -- ls /srv\n" +
 			"plash-run --image alpine --run 'touch /file' -- ls /file",
@@ -56,13 +57,13 @@ it cannot be executed, 125 if plash failed before.`,
 	}
 	addMountOption(c.options(), &o.mounts)
 	c.options().Var(&pairValue{into: func(a, b string) { o.upper, o.work = a, b }},
-		"upperdir-workdir-pair", "keep what is written in the directory `UP WORK`: an upper and a work directory of overlayfs, on one filesystem")
+		"upperdir-workdir-pair", "keep what is written in the first of the directories `UP WORK`; the second, on the same filesystem, is for overlayfs' own use")
 	c.options().BoolVar(&o.deescalate, "deescalate-sudo", false, "run CMD as the user who called sudo")
 	return c
 }
 
 func addMountOption(flags *pflag.FlagSet, list *mountList) {
-	flags.VarP(list, "mount", "m", "share this `LIST` of paths and groups with the host, comma-separated, in place of the default set; groups are default, host, home, cgroup and others")
+	flags.VarP(list, "mount", "m", "share with the host this comma-separated `LIST` of paths and groups (default, host, home, cgroup, …) in place of default")
 }
 
 func runRun(ctx context.Context, o runOptions, s streams) error {

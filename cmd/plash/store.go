@@ -72,9 +72,9 @@ type initOptions struct{}
 func newInit() *command {
 	return &command{
 		long: `
-Makes the store: the directory that holds layers and containers. A store that is
-there already is left as it is. Other commands make the store themselves where
-they need it.
+Makes the store: the directory that holds layers and containers. A store that
+is there already is left as it is. Other commands make the store themselves
+where they need it.
 
 PLASH_DATA says where the store is, else it is /var/lib/plash for root and
 $XDG_DATA_HOME/plash or ~/.local/share/plash for others.`,
