@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"syscall"
 
@@ -60,8 +59,8 @@ func hintOf(err error) string {
 		return "`plash-list` shows the containers there are"
 	case errors.Is(err, syscall.ENOSPC):
 		return "`plash-clean` frees what is not needed; PLASH_DATA names a store on another disk"
-	case os.Geteuid() != 0 && (errors.Is(err, syscall.EPERM) || errors.Is(err, fs.ErrPermission)):
-		return "some of plash needs root: try it with sudo"
+	case os.Geteuid() != 0 && errors.Is(err, syscall.EPERM):
+		return "this version of plash mounts as root only: try sudo"
 	}
 	return ""
 }

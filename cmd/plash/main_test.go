@@ -29,13 +29,20 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, programs)
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "") }
+
+// TestScriptsUnpack runs the scripts that mount once more, on the other backend.
+func TestScriptsUnpack(t *testing.T) { runScripts(t, "unpack", "session", "run", "mount", "create") }
+
+func runScripts(t *testing.T, backend string, names ...string) {
 	images := serveImages(t)
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	p := testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Setup:               func(env *testscript.Env) error { return setup(env, images) },
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PLASH_BACKEND", backend)
+			return setup(env, images)
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   exits,
 			"signals": sendSignal,
@@ -46,7 +53,14 @@ func TestScripts(t *testing.T) {
 			}
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},
-	})
+	}
+	if len(names) == 0 {
+		p.Dir = "testdata/script"
+	}
+	for _, name := range names {
+		p.Files = append(p.Files, "testdata/script/"+name+".txtar")
+	}
+	testscript.Run(t, p)
 }
 
 // images is what scripts import.

@@ -87,6 +87,9 @@ for the one with that name.`,
 }
 
 func runMap(ctx context.Context, o mapOptions, s streams) error {
+	if o.key == "" {
+		return &usageError{what: "the empty word is no name"}
+	}
 	st, err := openStore("map", s)
 	if err != nil {
 		return err

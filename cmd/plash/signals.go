@@ -20,6 +20,7 @@ type signals struct {
 	done     chan struct{} // closed when nobody listens any more
 	got      os.Signal     // the first one; to be read when done is closed
 	yielded  atomic.Bool
+	ignored  atomic.Int32 // the last signal that came while yielded
 	expire   func(syscall.Signal)
 }
 
@@ -53,6 +54,7 @@ func (c *signals) listen(ctx context.Context) {
 		select {
 		case sig := <-c.incoming:
 			if c.yielded.Load() {
+				c.ignored.Store(int32(sig.(syscall.Signal)))
 				continue
 			}
 			c.got = sig
@@ -94,9 +96,16 @@ func yieldSignals(ctx context.Context) (resume func(error) error) {
 	c.yielded.Store(true)
 	return func(err error) error {
 		c.yielded.Store(false)
-		var interrupt *runtime.InterruptError
-		if errors.As(err, &interrupt) {
+		var (
+			interrupt *runtime.InterruptError
+			command   *runtime.CommandError
+		)
+		switch {
+		case errors.As(err, &interrupt):
 			return &signalError{sig: interrupt.Signal, err: err}
+		case errors.As(err, &command) && command.Signal != 0 && c.ignored.Load() == int32(command.Signal):
+			// A Ctrl-C that was the command's, and that it died of.
+			return &signalError{sig: command.Signal, err: err}
 		}
 		return err
 	}
