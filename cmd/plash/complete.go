@@ -60,7 +60,7 @@ func complete(words []string) completions {
 	c.addHelpOption()
 	typed, current := words[1:len(words)-1], words[len(words)-1]
 	if c.operands.actions() {
-		could.addActions(typed)
+		could.addActions(typed, current)
 		could.addOptions(c.options())
 		return could
 	}
@@ -69,13 +69,13 @@ func complete(words []string) completions {
 	case state == inOption:
 		could.files = true
 	case state == inActions:
-		could.addActions(a.actions)
+		could.addActions(a.actions, current)
 	case state == inCommand:
 		could.files = true
 	case strings.HasPrefix(current, "-") && state == inOptions:
 		could.addOptions(c.options())
 		if c.operands.isContainer(len(a.operands)) {
-			could.addActions(nil)
+			could.addActions(nil, current)
 		}
 	default:
 		could.addOperand(c, len(a.operands))
@@ -121,18 +121,18 @@ func (g grammar) reach(flags *pflag.FlagSet, words []string) (arguments, place) 
 	return a, inOptions
 }
 
-// addActions adds what could follow the words of build actions: the next
-// action, or a file, which many of them take.
-func (c *completions) addActions(typed []string) {
-	for _, a := range build.Actions() {
-		for _, word := range a.Words() {
-			c.add(word, a.Help)
+// addActions adds what could follow the words of build actions: the next action,
+// or a file, which many of them take, or a container as an image.
+func (c *completions) addActions(typed []string, current string) {
+	if strings.HasPrefix(current, "-") || len(typed) == 0 {
+		for _, a := range build.Actions() {
+			for _, word := range a.Words() {
+				c.add(word, a.Help)
+			}
 		}
-	}
-	c.files = len(typed) > 0
-	if len(typed) == 0 {
 		return
 	}
+	c.files = true
 	switch typed[len(typed)-1] {
 	case "--image", "--from", "-i":
 		c.addContainers()
@@ -171,6 +171,8 @@ func (c *completions) addOperand(cmd *command, i int) {
 			for _, e := range commands() {
 				c.add(e.name, e.summary)
 			}
+		} else {
+			c.files = cmd.name == "import"
 		}
 	default:
 		c.files = true
