@@ -22,7 +22,7 @@ func TestRoundTrip(t *testing.T) {
 	needRoot(t)
 	for seed := range uint64(2) {
 		src := t.TempDir()
-		treetest.Make(t, src, seed, treetest.Options{})
+		treetest.Make(t, src, seed, treetest.Options{Entries: 200})
 		want := dump(t, src)
 		s := newStore(t)
 		layers := []Layer{packLayer(t, s, src, false)}
@@ -65,7 +65,7 @@ func TestChain(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			s := newStore(t)
 			src := t.TempDir()
-			treetest.Make(t, src, 3, treetest.Options{})
+			treetest.Make(t, src, 3, treetest.Options{Entries: 150})
 			layers := []Layer{packLayer(t, s, src, false)}
 			for i := range 20 {
 				upper, work := upperDirs(t, s, layers)
@@ -79,8 +79,11 @@ func TestChain(t *testing.T) {
 				if i != 0 && i != 4 && i != 19 {
 					continue
 				}
-				eachWay(t, func(t *testing.T, b Backend) {
-					withMount(t, s, layers, Options{Backend: b}, func(dir string) {
+				eachWay(t, func(t *testing.T, other Backend) {
+					if i == 0 && other != b {
+						return
+					}
+					withMount(t, s, layers, Options{Backend: other}, func(dir string) {
 						same(t, fmt.Sprintf("mount of %d layers", len(layers)), want, dump(t, dir))
 					})
 				})

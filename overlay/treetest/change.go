@@ -16,9 +16,13 @@ import (
 func Change(tb testing.TB, dir string, seed uint64, n int) {
 	tb.Helper()
 	g := newGenerator(tb, seed, Options{})
-	for range n {
+	var all []string
+	for i := range n {
+		if i%10 == 0 {
+			all = paths(tb, dir)
+		}
 		g.left = 5
-		g.change(dir, paths(tb, dir))
+		g.change(dir, all)
 	}
 }
 
@@ -41,7 +45,9 @@ func (g *generator) change(root string, all []string) {
 		path, other = pick(g, all...), pick(g, all...)
 	}
 	var st unix.Stat_t
-	g.check(unix.Lstat(path, &st))
+	if unix.Lstat(path, &st) != nil {
+		return // removed by an earlier change
+	}
 	kind := st.Mode & unix.S_IFMT
 	dir := path
 	if kind != unix.S_IFDIR {
@@ -65,7 +71,7 @@ func (g *generator) change(root string, all []string) {
 	case 5: // EXDEV: overlayfs does not move directories of lower layers
 		err := os.Rename(path, filepath.Join(filepath.Dir(other), g.name()))
 		if err != nil && !errors.Is(err, unix.EXDEV) && !errors.Is(err, fs.ErrExist) &&
-			!errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.EISDIR) {
+			!errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.EISDIR) && !errors.Is(err, fs.ErrNotExist) {
 			g.check(err)
 		}
 	case 6, 7:

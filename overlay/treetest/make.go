@@ -143,9 +143,9 @@ func (g *generator) special(dir string) {
 		g.attrs(filepath.Join(dir, d), unix.S_IFDIR)
 	}
 	g.hole(filepath.Join(dir, "hole only"), 1<<20)
-	g.hole(filepath.Join(dir, "data at end"), 3<<20, 3<<20-100)
-	g.hole(filepath.Join(dir, "data at start"), 1<<20+17, 0)
-	g.hole(filepath.Join(dir, "data between"), 5<<20, 4096*7, 4096*9+1, 1<<20-1, 3<<20)
+	g.hole(filepath.Join(dir, "data at end"), 300<<10, 300<<10-100)
+	g.hole(filepath.Join(dir, "data at start"), 100<<10+17, 0)
+	g.hole(filepath.Join(dir, "data between"), 500<<10, 4096*7, 4096*9+1, 200<<10-1, 300<<10)
 }
 
 func (g *generator) hole(path string, size int64, at ...int64) {
@@ -177,7 +177,7 @@ func (g *generator) target() string {
 
 // content makes a regular file.
 func (g *generator) content(path string) {
-	size := pick(g, 0, 1, 511, 512, 513, 4095, 4096, 4097, 8192, g.r.IntN(20000), g.r.IntN(300000))
+	size := pick(g, 0, 1, 511, 512, 513, 4095, 4096, 4097, 8192, g.r.IntN(20000), g.r.IntN(100000))
 	b := make([]byte, size)
 	for i := 0; i+8 <= len(b); i += 8 {
 		binary.LittleEndian.PutUint64(b[i:], g.r.Uint64())
@@ -189,9 +189,9 @@ func (g *generator) content(path string) {
 	// A sparse one: some stretches of it, anywhere.
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	g.check(err)
-	g.check(f.Truncate(int64(g.r.IntN(2 << 20))))
+	g.check(f.Truncate(int64(g.r.IntN(200 << 10))))
 	for range g.r.IntN(5) {
-		_, err := f.WriteAt(b[:min(len(b), 9000)], int64(g.r.IntN(4<<20)))
+		_, err := f.WriteAt(b[:min(len(b), 9000)], int64(g.r.IntN(400<<10)))
 		g.check(err)
 	}
 	g.check(f.Close())
