@@ -160,16 +160,35 @@ func (s *Store) LockExclusive(ctx context.Context) (unlock func(), err error) {
 	return s.lock(ctx, unix.LOCK_EX)
 }
 
+// lock takes the file "lock" by way of the file "lock.gate", which is held only
+// while waiting. Whoever wants the lock alone closes the gate to all who come
+// later: without it, users that overlap would keep it waiting for ever. So a
+// process that has the lock must not ask for it again.
 func (s *Store) lock(ctx context.Context, how int) (func(), error) {
-	f, err := os.OpenFile(s.path("lock"), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o644)
+	gate, err := s.lockFile(ctx, "lock.gate", how)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.lockFile(ctx, "lock", how)
+	if err = errors.Join(err, gate.Close()); err != nil {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
+		return nil, err
+	}
+	// Closing the only descriptor of an open file gives its lock back.
+	return func() { f.Close() }, nil
+}
+
+func (s *Store) lockFile(ctx context.Context, name string, how int) (*os.File, error) {
+	f, err := os.OpenFile(s.path(name), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock store: %w", err)
 	}
 	if err := Flock(ctx, f, how); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock store: %w", err), f.Close())
 	}
-	// Closing the only descriptor of an open file gives its lock back.
-	return func() { f.Close() }, nil
+	return f, nil
 }
 
 // Flock locks an open file, as flock(2) with how LOCK_SH or LOCK_EX, and waits
