@@ -23,9 +23,6 @@ const (
 	scriptIn            // the script to run, if there is one
 )
 
-// scriptFD is the descriptor under which the shell has the script.
-const scriptFD = 3
-
 // An initConfig tells an init what to do.
 type initConfig struct {
 	At        string // where to attach the root: a directory of the host
@@ -33,6 +30,10 @@ type initConfig struct {
 	Argv, Env []string
 	Dir       string // working directory; where it is not there, /
 	Umask     int    // -1: leave it
+	// HasScript adds the script's name as the last argument. The init keeps it
+	// open, and the shell opens it by the init's descriptor: nothing has to be put
+	// into the container, the processes of the step have no descriptor too much,
+	// and the script may be of any length.
 	HasScript bool
 }
 
@@ -116,14 +117,21 @@ func (c *initConfig) start() (pid int, err error) {
 	if c.Dir == "" || unix.Chdir(c.Dir) != nil {
 		c.Env = setEnv(c.Env, "PWD", "/")
 	}
-	p, err := findProgram(c.Argv, c.Env)
+	argv := c.Argv
+	if c.HasScript {
+		// The init's id as the container's /proc shows it: 1, or what it is on
+		// the host where that /proc is the host's.
+		me, err := os.Readlink("/proc/self")
+		if err != nil {
+			return 0, fmt.Errorf("find the script: %w", err)
+		}
+		argv = append(argv, fmt.Sprintf("/proc/%s/fd/%d", me, scriptIn))
+	}
+	p, err := findProgram(argv, c.Env)
 	if err != nil {
 		return 0, err
 	}
 	attr := &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}}
-	if c.HasScript {
-		attr.Files = append(attr.Files, scriptIn)
-	}
 	pid, err = syscall.ForkExec(p.path, p.argv, attr)
 	if errors.Is(err, unix.ENOEXEC) {
 		sh := p.viaShell()

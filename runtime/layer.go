@@ -148,9 +148,7 @@ func (s *step) prepareScript() (err error) {
 	if o.Stdout == nil {
 		o.Stdout = o.Stderr
 	}
-	// The shell opens the script by its descriptor: nothing has to be put into the
-	// container, and a script may read standard input and be of any length.
-	c.Argv = []string{"sh", "-l", fdPath(scriptFD)}
+	c.Argv, c.HasScript = []string{"sh", "-l"}, true
 	name := filepath.Join(s.scratch.Path(), "script")
 	if err := os.WriteFile(name, []byte(o.Script), 0o600); err != nil {
 		return fmt.Errorf("write script: %w", err)

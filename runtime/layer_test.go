@@ -86,6 +86,7 @@ func TestLayerScriptSurroundings(t *testing.T) {
 		pwd
 		umask
 		readlink /proc/self/fd/0
+		set -- /proc/$$/fd/*; test $# -le 4 # standard streams and the script
 		test $$ -lt 20 # after the init and its threads
 		set -- /proc/[0-9]*; echo $# processes
 		ls -A /tmp

@@ -39,6 +39,14 @@ type call struct {
 
 func TestMain(m *testing.M) {
 	MaybeInit()
+	if len(os.Args) == 2 && os.Args[1] == "cat" { // a program for where there is none
+		b, err := os.ReadFile("etc/passwd")
+		os.Stdout.Write(b)
+		if err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if len(os.Args) == 3 && os.Args[1] == helperName {
 		os.Exit(helper(os.Args[2]))
 	}

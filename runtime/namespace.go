@@ -17,11 +17,62 @@ func enterNamespace() error {
 	return makeSlave()
 }
 
+// makeSlave cuts the way that mounts would take from this namespace to the
+// host's.
 func makeSlave() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "")
+	if errors.Is(err, unix.EINVAL) {
+		// In a chroot whose root is a plain directory, "/" names no mount.
+		err = atNamespaceRoot(func() error {
+			return unix.Mount("", ".", "", unix.MS_REC|unix.MS_SLAVE, "")
+		})
+	}
+	if err != nil {
 		return fmt.Errorf("keep mounts from the host: %w", err)
 	}
 	return nil
+}
+
+// atNamespaceRoot calls f in the root directory of the mount namespace as its
+// working directory, where a chroot has hidden that, and comes back. The
+// calling thread must not share its root and working directory with others.
+func atNamespaceRoot(f func() error) (err error) {
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	cwd, err := unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(cwd)
+	// A root that the working directory does not lie below stops no "..": with
+	// /proc as the root, the way up ends at the namespace's root alone.
+	if err := unix.Chroot("/proc"); err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, unix.Fchdir(root), unix.Chroot("."), unix.Fchdir(cwd))
+	}()
+	if err := unix.Fchdir(root); err != nil {
+		return err
+	}
+	var here, up unix.Stat_t
+	for {
+		if err := unix.Stat(".", &here); err != nil {
+			return err
+		}
+		if err := unix.Chdir(".."); err != nil {
+			return err
+		}
+		if err := unix.Stat(".", &up); err != nil {
+			return err
+		}
+		if here.Dev == up.Dev && here.Ino == up.Ino {
+			return f()
+		}
+	}
 }
 
 // enterRoot makes the mount that root is the root of the filesystem, and takes

@@ -337,3 +337,74 @@ func TestRunMany(t *testing.T) {
 		}
 	}
 }
+
+// TestRunInChroot has a root directory that is no mount: what is mounted must
+// stay out of the namespace around it all the same.
+func TestRunInChroot(t *testing.T) {
+	w := newWorld(t)
+	root := filepath.Dir(w.dir)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(exe)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(root, "exe"), b, 0o755)
+	}
+	if err == nil {
+		err = os.Mkdir(filepath.Join(root, "proc"), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := *w
+	inside.dir = "/" + filepath.Base(w.dir)
+	for _, c := range []call{
+		{Op: "run", Run: RunOptions{Argv: []string{"cat", "/etc/passwd"}}},
+		{Op: "layer", Layer: LayerOptions{Script: "cat /etc/passwd"}},
+		{Op: "with-mount", Argv: []string{"/exe", "cat"}},
+	} {
+		args := inside.command(c).Args
+		args[0] = "/exe"
+		// The test binary may need the dynamic loader.
+		const script = `for d in /usr /lib /lib64; do mkdir -p "$0$d"; ! [ -d $d ] || mount --bind $d "$0$d"; done
+			[ -e "$0/dev" ] || { mkdir "$0/dev" && mknod "$0/dev/null" c 1 3; }
+			mount -t proc proc "$0/proc" && grep -v ' /proc ' /proc/self/mountinfo >"$0/before" &&
+			chroot "$0" "$@"; grep -v ' /proc ' /proc/self/mountinfo >"$0/after"; cmp "$0/before" "$0/after" >&2`
+		cmd := exec.Command("unshare", append([]string{"-m", "--propagation", "shared", "sh", "-c", script, root}, args...)...)
+		r := w.wait(cmd)
+		out := r.out
+		if c.Op == "layer" {
+			out = r.err
+		}
+		contains(t, c.Op, out, "root:x:0:0::/root:/bin/ash\n")
+		equal(t, c.Op, r.code, 0)
+	}
+}
+
+// TestRunDaemonKeepsSkeleton: mount points that an image lacks lie in scratch,
+// and stay there as long as they are needed.
+func TestRunDaemonKeepsSkeleton(t *testing.T) {
+	w := newWorld(t, entry{name: "home", none: true})
+	dir := t.TempDir()
+	o := RunOptions{Upper: filepath.Join(dir, "up"), Work: filepath.Join(dir, "work")}
+	for _, d := range []string{o.Upper, o.Work} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pidText := w.sh(o, "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!")
+	pid, err := strconv.Atoi(pidText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := w.scratch()
+	if len(left) != 1 || unix.Removexattr(left[0], "trusted.plash.usedby") != nil {
+		t.Errorf("scratch: %q", left)
+	}
+	// By the search for mounts too.
+	equal(t, "scratch directories", len(w.scratch()), 1)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -73,7 +73,7 @@ func (s *step) startInit() (*runningInit, error) {
 		Env:    []string{},
 		Stdout: s.options.Stdout,
 		Stderr: s.options.Stderr,
-		// In the order of configFD, statusFD, rootFD, scriptFD; a nil file is closed.
+		// In the order of configFD, statusFD, rootFD, scriptIn; a nil file is closed.
 		ExtraFiles: []*os.File{configOut, statusIn, root, s.script},
 		SysProcAttr: &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID,
@@ -83,7 +83,6 @@ func (s *step) startInit() (*runningInit, error) {
 	if s.options.Stdin != nil {
 		cmd.Stdin = s.options.Stdin
 	}
-	s.config.HasScript = s.script != nil
 	if err := cmd.Start(); err != nil {
 		configIn.Close()
 		statusOut.Close()
