@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -46,7 +47,8 @@ var (
 // Store is an open store. Its methods may be used by any number of goroutines,
 // and any number of processes may have the same store open.
 type Store struct {
-	dir string
+	dir      string
+	verified sync.Map // of indexFile: what need not be verified again
 }
 
 // storeDirs are the directories that a store always has.

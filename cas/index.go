@@ -76,34 +76,49 @@ func (ix *Index) Close() error {
 	return nil
 }
 
-// openIndex maps an index file and verifies it. The error wraps
-// fs.ErrNotExist or [erofs.ErrCorrupt] if it has to be built.
-func openIndex(path string) (*Index, error) {
-	f, err := os.Open(path)
+// indexFile identifies an index file that this process has verified.
+type indexFile struct {
+	dev, ino uint64
+	size     int64
+	ctime    unix.Timespec
+}
+
+// openIndex maps an index file and verifies it, once in a process. The error
+// wraps fs.ErrNotExist or [erofs.ErrCorrupt] if it has to be built.
+func (s *Store) openIndex(path string) (_ *Index, err error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open index: %w", err)
+		return nil, &fs.PathError{Op: "open index", Path: path, Err: err}
 	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("open index: %w", err)
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, &fs.PathError{Op: "open index", Path: path, Err: err}
 	}
-	if fi.Size() == 0 {
+	if st.Size == 0 {
 		return nil, fmt.Errorf("open index %s: %w: it is empty", path, erofs.ErrCorrupt)
+	}
+	file := indexFile{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, ctime: st.Ctim}
+	_, known := s.verified.Load(file)
+	open, flags := erofs.OpenVerified, unix.MAP_SHARED
+	if !known {
+		// All of it will be read at once.
+		open, flags = erofs.Open, unix.MAP_SHARED|unix.MAP_POPULATE
 	}
 	// An index is never written to once it has its name, only replaced, so the
 	// mapping does not change and cannot fault behind the end.
-	mem, err := unix.Mmap(int(f.Fd()), 0, int(fi.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	mem, err := unix.Mmap(fd, 0, int(st.Size), unix.PROT_READ, flags)
 	if err != nil {
 		return nil, fmt.Errorf("map index %s: %w", path, err)
 	}
-	im, err := erofs.Open(mem)
+	im, err := open(mem)
 	if err == nil {
 		err = checkTags(im)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open index %s: %w", path, err), unix.Munmap(mem))
 	}
+	s.verified.Store(file, struct{}{})
 	return &Index{Image: im, path: path, mem: mem}, nil
 }
 
@@ -118,7 +133,7 @@ func checkTags(im *erofs.Image) error {
 
 // openOrBuild opens an index, which is built if it is lost or damaged.
 func (s *Store) openOrBuild(path string, build func() (*erofs.Tree, error)) (*Index, error) {
-	ix, err := openIndex(path)
+	ix, err := s.openIndex(path)
 	if err == nil || (!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, erofs.ErrCorrupt)) {
 		return ix, err
 	}
@@ -129,7 +144,7 @@ func (s *Store) openOrBuild(path string, build func() (*erofs.Tree, error)) (*In
 	if err := s.writeIndex(path, tree); err != nil {
 		return nil, err
 	}
-	return openIndex(path)
+	return s.openIndex(path)
 }
 
 // writeIndex puts a tree's index at path, in the place of what is there. It is not

@@ -84,6 +84,10 @@ const (
 // need where they are missing.
 func Open(cs *cas.Store) (*Store, error) {
 	s := &Store{cas: cs, dir: cs.Dir()}
+	// The last of them to be made tells that all are there.
+	if err := unix.Access(s.path(treeDir, "0"), unix.F_OK); err == nil {
+		return s, nil
+	}
 	for _, d := range []string{idsDir, namesDir, cacheDir, locksDir, treeDir, treeDir + "/0"} {
 		if err := os.Mkdir(s.path(d), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("open containers: %w", err)

@@ -10,7 +10,8 @@ const (
 	superOffset = 1024 // of the superblock, in bytes
 	superSize   = 128
 	superMagic  = 0xE0F5E1E2
-	// superSumOffset is where in the superblock, in the field uuid, its checksum lies.
+	// Where in the superblock, in the field uuid, our checksums lie.
+	bodySumOffset  = 48
 	superSumOffset = 56
 	blockBits      = 9
 	slotBits       = 5 // an inode number counts 32 bytes
@@ -102,7 +103,7 @@ func (sb *superblock) marshal(rest []byte) []byte {
 	le.PutUint64(b[16:], sb.inos)
 	le.PutUint32(b[36:], sb.blocks)
 	le.PutUint32(b[40:], sb.metaBlkAddr)
-	le.PutUint32(b[48:], sb.bodySum)
+	le.PutUint32(b[bodySumOffset:], sb.bodySum)
 	b[52] = sb.flags
 	copy(b[64:80], formatName)
 	incompat := uint32(featIncompatChunked)
