@@ -88,7 +88,7 @@ func withoutNested(binds []bind) []bind {
 	var kept []bind
 	for _, b := range binds {
 		nested := slices.ContainsFunc(kept, func(above bind) bool {
-			return within(b.Path, above.Path) && (b.Path == above.Path || within(real(b.Path), real(above.Path)))
+			return within(b.Path, above.Path) && (b.Path == above.Path || within(resolved(b.Path), resolved(above.Path)))
 		})
 		if !nested {
 			kept = append(kept, b)
@@ -102,9 +102,9 @@ func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, dir+"/")
 }
 
-// real is path without symbolic links: a home below /home that is a link to
+// resolved is path without symbolic links: a home below /home that is a link to
 // elsewhere is not shared with /home.
-func real(path string) string {
+func resolved(path string) string {
 	if r, err := filepath.EvalSymlinks(path); err == nil {
 		return r
 	}

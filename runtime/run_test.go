@@ -238,7 +238,7 @@ func TestRunDropsChanges(t *testing.T) {
 	equal(t, "the next run", w.sh(RunOptions{}, "ls -d /file /a /etc/passwd 2>/dev/null || :"), "/etc/passwd")
 	// So that the next command need not search all processes for its mounts.
 	left, err := filepath.Glob(filepath.Join(w.dir, "scratch/run.*"))
-	if err != nil || len(left) != 1 {
+	if err != nil || len(left) != 1 { // the run before was reclaimed by the last one
 		t.Fatalf("scratch: %q, %v", left, err)
 	}
 	if _, err := unix.Lgetxattr(left[0], "trusted.plash.usedby", make([]byte, 24)); err != nil {

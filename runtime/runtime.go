@@ -29,6 +29,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 
@@ -92,13 +93,11 @@ func (e *hintedError) Unwrap() error { return e.error }
 // Hint says what the user can do.
 func (e *hintedError) Hint() string { return e.hint }
 
-// notStarted makes an ExitError of what is none yet.
+// notStarted makes an [ExitError] of an error that is none yet.
 func notStarted(err error) error {
-	if exit, ok := err.(*ExitError); ok || err == nil { //nolint:errorlint // only as it came from here
-		if exit == nil {
-			return nil
-		}
-		return exit
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		return err
 	}
 	return &ExitError{Code: codeNotStarted, Err: err}
 }
