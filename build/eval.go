@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
@@ -168,8 +167,21 @@ func (e *evaluator) alignCwd(statement) error {
 	return nil
 }
 
-// identifier is the name of a shell variable.
-var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+// Characters of names. (A regexp at package level would cost every start of the
+// program more than all else in this package.)
+const (
+	letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	digits  = "0123456789"
+)
+
+// consistsOf reports whether s is not empty, begins with one of the characters of
+// first and goes on with those or some of more.
+func consistsOf(s, first, more string) bool {
+	return s != "" && strings.IndexByte(first, s[0]) >= 0 && strings.TrimLeft(s, first+more) == ""
+}
+
+// isIdentifier reports whether s can be the name of a shell variable.
+func isIdentifier(s string) bool { return consistsOf(s, letters+"_", digits) }
 
 // importEnv leaves out what is not set, as docker run -e NAME does, so that
 // http_proxy and its kin can be named wherever they may be of use.
@@ -179,7 +191,7 @@ func (e *evaluator) importEnv(s statement) error {
 		if !renamed {
 			as = name
 		}
-		if !identifier.MatchString(as) || name == "" || strings.Contains(name, "=") {
+		if !isIdentifier(as) || name == "" || strings.Contains(name, "=") {
 			return usage(arg.from, "", "%s: not the name of a variable: %s", s.name.text, Quote(arg.text))
 		}
 		if value, ok := e.getenv(name); ok {

@@ -2,7 +2,6 @@ package build
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -140,13 +139,13 @@ func (m manager) action() *action {
 	}
 }
 
-// managerName is what --defpm may call a package manager.
-var managerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]*$`)
+// isManagerName reports whether --defpm may call a package manager so.
+func isManagerName(s string) bool { return consistsOf(s, letters+digits, "_.+-") }
 
 // defpm defines a package manager, or defines one anew.
 func (e *evaluator) defpm(s statement) error {
 	m := manager{name: s.args[0].text, lines: s.texts()[1:]}
-	if !managerName.MatchString(m.name) {
+	if !isManagerName(m.name) {
 		return s.usage("", "%s: not a name for a package manager: %s", s.name.text, Quote(m.name))
 	}
 	if old := e.actions.byLong[m.name]; old != nil && old.Group != groupPackages || m.name == "defpm" {
