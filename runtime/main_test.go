@@ -215,8 +215,14 @@ func busybox(t testing.TB) []entry {
 		t.Skipf("needs the Debian package busybox-static: %v", err)
 	}
 	entries := []entry{
-		{name: "bin", dir: true}, {name: "etc", dir: true}, {name: "home", dir: true}, {name: "root", dir: true, mode: 0o700},
-		{name: "proc", dir: true}, {name: "sys", dir: true}, {name: "dev", dir: true}, {name: "tmp", dir: true, mode: 0o1777},
+		{name: "bin", dir: true},
+		{name: "etc", dir: true},
+		{name: "home", dir: true},
+		{name: "root", dir: true, mode: 0o700},
+		{name: "proc", dir: true},
+		{name: "sys", dir: true},
+		{name: "dev", dir: true},
+		{name: "tmp", dir: true, mode: 0o1777},
 		{name: "etc/resolv.conf", text: "# of the image\n", mode: 0o644},
 		{name: "etc/passwd", text: "root:x:0:0::/root:/bin/ash\n", mode: 0o644},
 		{name: "bin/busybox", text: string(b)},
