@@ -304,7 +304,8 @@ func TestOpenErrors(t *testing.T) {
 			t.Error("upper directory without a work directory is taken")
 		}
 		o = Options{Backend: b, Upper: "/proc", Work: "/proc"}
-		if _, err := Open(ctx, s, layers, o); !errors.Is(err, ErrUnsupported) {
+		// Another backend would not help.
+		if _, err := Open(ctx, s, layers, o); !errors.Is(err, unix.EINVAL) || errors.Is(err, ErrUnsupported) {
 			t.Errorf("upper directory where none can be: %v", err)
 		}
 	}
@@ -333,4 +334,36 @@ func TestUnsupported(t *testing.T) {
 	if _, err := newFSContext("no-such-filesystem").mount(0); !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EPERM) {
 		t.Errorf("filesystem that does not exist: %v", err)
 	}
+}
+
+// TestOtherNamespace mounts from a thread with a mount namespace of its own, with an
+// upper directory that only is there.
+func TestOtherNamespace(t *testing.T) {
+	needRoot(t)
+	s := newStore(t)
+	layers := []Layer{fileLayer(t, s, 1)}
+	dir := t.TempDir()
+	eachWay(t, func(t *testing.T, b Backend) {
+		must(t, inPrivateNamespace(func() error {
+			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+				return err
+			}
+			o := Options{Backend: b, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
+			if err := errors.Join(os.Mkdir(o.Upper, 0o755), os.Mkdir(o.Work, 0o755)); err != nil {
+				return err
+			}
+			m, err := Open(context.Background(), s, layers, o)
+			if err != nil {
+				return err
+			}
+			if err := m.AttachTo(dir); err != nil {
+				return err
+			}
+			_, err = os.ReadFile(filepath.Join(dir, "last"))
+			return errors.Join(err, os.WriteFile(filepath.Join(dir, "new"), nil, 0o644), m.Close())
+		}))
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+			t.Errorf("outside of the namespace there is %v, %v", entries, err)
+		}
+	})
 }

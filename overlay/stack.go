@@ -78,14 +78,31 @@ func openOverlay(l *lowers, o *Options, x xino) (*Mount, error) {
 		}
 	}
 	fd, err := mountOverlay(*l, o, x)
-	if err != nil {
-		upper := "read-only"
-		if o.Upper != "" {
-			upper = "upper directory " + o.Upper
-		}
-		return nil, fmt.Errorf("mount overlayfs of %d layers, %s: %w", len(*l), upper, classify(err))
+	switch {
+	case err == nil:
+		return &Mount{fd: fd}, nil
+	case o.Upper == "":
+		return nil, fmt.Errorf("mount overlayfs of %d layers, read-only: %w", len(*l), classify(err))
+	case !overlaysWithout(l, x):
+		err = classify(err)
 	}
-	return &Mount{fd: fd}, nil
+	return nil, fmt.Errorf("mount overlayfs of %d layers with upper directory %s: %w", len(*l), o.Upper, err)
+}
+
+// overlaysWithout tells whether the layers can be mounted without the upper
+// directory that they could not be mounted with: then that is what does not do
+// (its filesystem cannot be written to by overlayfs), and another backend would be
+// of no use.
+func overlaysWithout(l *lowers, x xino) bool {
+	if l.add(mountEmpty()) != nil {
+		return false
+	}
+	fd, err := mountOverlay(*l, &Options{}, x)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
 }
 
 func mountOverlay(l lowers, o *Options, x xino) (fd int, err error) {
