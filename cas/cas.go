@@ -22,7 +22,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -47,8 +46,7 @@ var (
 // Store is an open store. Its methods may be used by any number of goroutines,
 // and any number of processes may have the same store open.
 type Store struct {
-	dir      string
-	verified sync.Map // of indexFile: what need not be verified again
+	dir string
 }
 
 // storeDirs are the directories that a store always has.
@@ -103,6 +101,19 @@ func Open(dir string) (*Store, error) {
 
 // Dir returns the absolute path of the store.
 func (s *Store) Dir() string { return s.dir }
+
+// MountPoint returns an empty directory of the store for mounts in private mount
+// namespaces. Nothing is ever mounted there where others see it.
+func (s *Store) MountPoint() (string, error) {
+	dir := s.path("mnt")
+	if err := unix.Access(dir, unix.F_OK); err == nil {
+		return dir, nil
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("make mount point: %w", err)
+	}
+	return dir, nil
+}
 
 // path joins elements to the store's directory.
 func (s *Store) path(elem ...string) string {

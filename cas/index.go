@@ -76,16 +76,9 @@ func (ix *Index) Close() error {
 	return nil
 }
 
-// indexFile identifies an index file that this process has verified.
-type indexFile struct {
-	dev, ino uint64
-	size     int64
-	ctime    unix.Timespec
-}
-
-// openIndex maps an index file and verifies it, once in a process. The error
+// openIndex maps an index file and verifies it, once after each boot. The error
 // wraps fs.ErrNotExist or [erofs.ErrCorrupt] if it has to be built.
-func (s *Store) openIndex(path string) (_ *Index, err error) {
+func openIndex(path string) (_ *Index, err error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open index", Path: path, Err: err}
@@ -98,9 +91,8 @@ func (s *Store) openIndex(path string) (_ *Index, err error) {
 	if st.Size == 0 {
 		return nil, fmt.Errorf("open index %s: %w: it is empty", path, erofs.ErrCorrupt)
 	}
-	file := indexFile{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, ctime: st.Ctim}
-	_, known := s.verified.Load(file)
 	open, flags := erofs.OpenVerified, unix.MAP_SHARED
+	known := isVerified(fd, &st)
 	if !known {
 		// All of it will be read at once.
 		open, flags = erofs.Open, unix.MAP_SHARED|unix.MAP_POPULATE
@@ -118,8 +110,32 @@ func (s *Store) openIndex(path string) (_ *Index, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open index %s: %w", path, err), unix.Munmap(mem))
 	}
-	s.verified.Store(file, struct{}{})
+	if !known {
+		setVerified(fd, &st)
+	}
 	return &Index{Image: im, path: path, mem: mem}, nil
+}
+
+// verifiedAttr marks an index whose checksum was found right since the machine
+// booted, so that opening it need not read all of it: it holds the boot, and the
+// size and modification time that the file had. An index is not synced when it is
+// written, so only a crash of the machine can take its content away unseen.
+const verifiedAttr = "user.plash.verified"
+
+func verifiedMark(st *unix.Stat_t) string {
+	return fmt.Sprintf("%s %d %d.%09d", bootID(), st.Size, st.Mtim.Sec, st.Mtim.Nsec)
+}
+
+func isVerified(fd int, st *unix.Stat_t) bool {
+	var buf [128]byte
+	n, err := unix.Fgetxattr(fd, verifiedAttr, buf[:])
+	return err == nil && bootID() != "0" && string(buf[:n]) == verifiedMark(st)
+}
+
+// setVerified leaves the mark where it can; without it, the next one to open the
+// index verifies it again.
+func setVerified(fd int, st *unix.Stat_t) {
+	_ = unix.Fsetxattr(fd, verifiedAttr, []byte(verifiedMark(st)), 0)
 }
 
 func checkTags(im *erofs.Image) error {
@@ -133,7 +149,7 @@ func checkTags(im *erofs.Image) error {
 
 // openOrBuild opens an index, which is built if it is lost or damaged.
 func (s *Store) openOrBuild(path string, build func() (*erofs.Tree, error)) (*Index, error) {
-	ix, err := s.openIndex(path)
+	ix, err := openIndex(path)
 	if err == nil || (!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, erofs.ErrCorrupt)) {
 		return ix, err
 	}
@@ -144,14 +160,14 @@ func (s *Store) openOrBuild(path string, build func() (*erofs.Tree, error)) (*In
 	if err := s.writeIndex(path, tree); err != nil {
 		return nil, err
 	}
-	return s.openIndex(path)
+	return openIndex(path)
 }
 
 // writeIndex puts a tree's index at path, in the place of what is there. It is not
 // synced: what a crash may leave of it is told by its checksum and built again.
 func (s *Store) writeIndex(path string, tree *erofs.Tree) error {
 	tmp := s.path(scratchDir, s.scratchName("index"))
-	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o444)
+	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return fmt.Errorf("write index: %w", err)
 	}

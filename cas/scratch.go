@@ -97,7 +97,7 @@ type owner struct {
 
 // self is this process.
 var self = sync.OnceValue(func() owner {
-	id := owner{pid: os.Getpid(), start: "0", pidNS: "0", boot: "0"}
+	id := owner{pid: os.Getpid(), start: "0", pidNS: "0", boot: bootID()}
 	if t, ok := startTime("self"); ok {
 		id.start = t
 	}
@@ -105,11 +105,17 @@ var self = sync.OnceValue(func() owner {
 	if unix.Stat("/proc/self/ns/pid", &st) == nil {
 		id.pidNS = strconv.FormatUint(st.Ino, 10)
 	}
-	var boot [64]byte
-	if n, err := readProc("/proc/sys/kernel/random/boot_id", boot[:]); err == nil && n >= 8 {
-		id.boot = string(boot[:8])
-	}
 	return id
+})
+
+// bootID is the beginning of a number that each boot of the machine has anew; "0"
+// where it cannot be known.
+var bootID = sync.OnceValue(func() string {
+	var b [64]byte
+	if n, err := readProc("/proc/sys/kernel/random/boot_id", b[:]); err == nil && n >= 8 {
+		return string(b[:8])
+	}
+	return "0"
 })
 
 // parseScratchName reads the owner out of a name; false if the name is none of

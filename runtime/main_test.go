@@ -80,11 +80,8 @@ func (c *call) do() error {
 	if err != nil {
 		return err
 	}
-	c.Run.Reclaim = c.Op == "run"
-	if !c.Run.Reclaim {
-		if err := cs.Reclaim(); err != nil {
-			return err
-		}
+	if err := cs.Reclaim(); err != nil {
+		return err
 	}
 	st, err := container.Open(cs)
 	if err != nil {

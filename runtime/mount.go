@@ -13,7 +13,6 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
-	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
 )
@@ -135,10 +134,9 @@ func WithMount(ctx context.Context, st *container.Store, id container.ID, argv [
 	return p.exec(env)
 }
 
-// mountPrivately mounts a container on a scratch directory that becomes the
-// working directory, in a mount namespace of this thread.
+// mountPrivately mounts a container where it becomes the working directory, in a
+// mount namespace of this thread.
 func mountPrivately(ctx context.Context, st *container.Store, id container.ID) (dir string, err error) {
-	var scratch *cas.Scratch
 	err = withImage(ctx, st, id, func(im *image) error {
 		if err := enterNamespace(); err != nil {
 			return err
@@ -147,21 +145,14 @@ func mountPrivately(ctx context.Context, st *container.Store, id container.ID) (
 		if err != nil {
 			return err
 		}
-		scratch, err = im.cas.Scratch("mount")
+		dir, err = im.cas.MountPoint()
 		if err == nil {
-			noteUser(scratch, m)
-			err = m.AttachTo(scratch.Path())
+			err = m.AttachTo(dir)
 		}
 		return errors.Join(err, m.Close())
 	})
 	if err == nil {
-		err = unix.Chdir(scratch.Path())
+		err = unix.Chdir(dir)
 	}
-	if err != nil {
-		if scratch != nil {
-			err = errors.Join(err, scratch.Remove())
-		}
-		return "", err
-	}
-	return scratch.Path(), nil
+	return dir, err
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -26,16 +25,12 @@ type RunOptions struct {
 	// empty list, or one of empty strings, shares nothing.
 	Mounts []string
 	// Upper and Work name the upper and work directory of overlayfs, both or
-	// none. What the command writes is then kept in Upper, else it is dropped.
+	// none. What the command writes is then kept in Upper. Else it is kept in
+	// memory, which a tmpfs limits to half of what there is, and dropped.
 	Upper, Work string
 	// DeescalateSudo runs the command as the user who called sudo, with his
 	// groups. It does nothing for root who did not come through sudo.
 	DeescalateSudo bool
-	// Reclaim reclaims the store's scratch, as every command has to, on another
-	// processor while the container is being mounted: this takes half a
-	// millisecond after each run. What could not be removed is not told, and left
-	// to the next command.
-	Reclaim bool
 }
 
 // Exec becomes a command in a container: a process with the ids, environment,
@@ -47,16 +42,11 @@ type RunOptions struct {
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
 	goruntime.LockOSThread()
 	r := &run{env: os.Environ(), upper: o.Upper, work: o.Work}
-	if o.Reclaim {
-		// It has to be waited for: exec ends the other threads.
-		r.background.Go(func() { _ = st.CAS().Reclaim() })
-	}
-	defer r.background.Wait()
 	err := r.prepare(ctx, st, id, o)
 	if err != nil {
 		return notStarted(errors.Join(err, r.discard()))
 	}
-	// From here on the scratch directory is out of sight, and left to Reclaim.
+	// From here on a scratch directory is out of sight, and left to Reclaim.
 	if err := enterRoot(r.root.FD()); err != nil {
 		return notStarted(err)
 	}
@@ -73,7 +63,6 @@ func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOption
 	if err != nil {
 		return err
 	}
-	r.background.Wait()
 	return p.exec(env)
 }
 
@@ -85,7 +74,6 @@ type run struct {
 	scratch     *cas.Scratch
 	upper, work string
 	root        *overlay.Mount
-	background  sync.WaitGroup
 }
 
 // prepare makes the container's root in a mount namespace of this thread.
@@ -143,18 +131,22 @@ func workingDir() string {
 	return string(buf[:n-1])
 }
 
-// openDiscarded mounts the container with an upper directory in scratch, which
-// is also the mount point: what it hides there is overlayfs' alone.
-func (r *run) openDiscarded(ctx context.Context, im *image) (err error) {
-	if r.scratch, err = im.cas.Scratch("run"); err != nil {
+// openDiscarded mounts the container with an upper directory in memory: on a tmpfs
+// that is in this mount namespace alone and goes with it, whoever is killed
+// when. (On disk, making and removing the directories takes a millisecond more.)
+func (r *run) openDiscarded(ctx context.Context, im *image) error {
+	at, err := im.cas.MountPoint()
+	if err != nil {
 		return err
 	}
-	dir := r.scratch.Path()
-	r.upper, r.work = filepath.Join(dir, "u"), filepath.Join(dir, "w")
+	if err := unix.Mount("plash", at, "tmpfs", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("mount tmpfs for what the command writes: %w", err)
+	}
+	r.upper, r.work = filepath.Join(at, "u"), filepath.Join(at, "w")
 	if err := makeUpper(ctx, im, r.upper, r.work); err != nil {
 		return err
 	}
-	return r.open(ctx, im, dir, overlay.Options{Upper: r.upper, Work: r.work, Volatile: true})
+	return r.open(ctx, im, at, overlay.Options{Upper: r.upper, Work: r.work, Volatile: true})
 }
 
 // makeUpper makes an upper and a work directory.
