@@ -35,6 +35,7 @@ import (
 	"strconv"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,9 +67,15 @@ func parseID(s string) (ID, bool) {
 // Store is the containers of a store. Its methods may be used by any number of
 // goroutines and processes at once. It holds no descriptor.
 type Store struct {
-	cas *cas.Store
-	dir string
+	cas  *cas.Store
+	dir  string
+	also []Collector
 }
+
+// A Collector removes what a package keeps in the store besides blobs and indexes,
+// for layers and chains (ChainIDs of whole stacks) that are not in the maps. It
+// is called with the store's lock held alone, and says how many bytes it freed.
+type Collector func(s *cas.Store, layers, chains map[digest.Digest]bool) (freed int64, err error)
 
 // The directories and files below the store's directory.
 const (
@@ -81,9 +88,10 @@ const (
 )
 
 // Open returns the containers of a store, and makes the directories that they
-// need where they are missing.
-func Open(cs *cas.Store) (*Store, error) {
-	s := &Store{cas: cs, dir: cs.Dir()}
+// need where they are missing. When blobs are collected, collectors are called
+// too.
+func Open(cs *cas.Store, also ...Collector) (*Store, error) {
+	s := &Store{cas: cs, dir: cs.Dir(), also: also}
 	// The last of them to be made tells that all are there.
 	if err := unix.Access(s.path(treeDir, "0"), unix.F_OK); err == nil {
 		return s, nil

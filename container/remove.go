@@ -111,7 +111,12 @@ func (s *Store) exclusively(ctx context.Context, fn func(bin string) error) (fre
 	if err != nil {
 		return 0, fmt.Errorf("blobs are kept: %w", err)
 	}
-	return s.cas.Collect(layers, chains)
+	freed, err = s.cas.Collect(layers, chains)
+	for _, collect := range s.also {
+		n, cerr := collect(s.cas, layers, chains)
+		freed, err = freed+n, errors.Join(err, cerr)
+	}
+	return freed, err
 }
 
 // needed returns the layers and chains of all containers in the tree. That a

@@ -19,6 +19,9 @@ type PackOptions struct {
 	// Upper says that it is an upper directory of overlayfs, whose marks become
 	// whiteouts; otherwise it is plain content.
 	Upper bool
+	// Root is what the layer says of the root directory, in the place of what
+	// the directory itself looks like; its Name is "./".
+	Root *tarstream.Entry
 }
 
 // ErrCannotPack is wrapped by errors about a tree that a layer cannot express.
@@ -44,7 +47,7 @@ const (
 // change the directory meanwhile; where that is noticed it is an error.
 func Pack(ctx context.Context, w io.Writer, dir *os.File, o PackOptions) error {
 	p := &packer{
-		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, root: int(dir.Fd()),
+		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, root: int(dir.Fd()),
 		links: map[inode]string{}, xattrs: newXattrReader(), buf: make([]byte, 1<<20),
 	}
 	err := p.packRoot()
@@ -64,6 +67,7 @@ type packer struct {
 	w      *tarstream.Writer
 	root   int
 	upper  bool
+	like   *tarstream.Entry // of the root directory; nil: as it is
 	links  map[inode]string // files with several names: the first of them
 	xattrs *xattrReader
 	buf    []byte
@@ -161,6 +165,9 @@ func (p *packer) dirHeader(fd int, path string) (inode, error) {
 	}
 	e := newEntry(name, tarstream.TypeDir, &st)
 	e.Xattrs = xs
+	if path == "" && p.like != nil {
+		e = p.like
+	}
 	if err := p.w.WriteHeader(e); err != nil {
 		return inode{}, err
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/cas/tarstream"
 )
 
 // PrepareUpper gives dir, an empty upper directory, the owner, mode, attributes
@@ -20,52 +22,68 @@ func PrepareUpper(ctx context.Context, s *cas.Store, layers []Layer, dir string)
 			err = fmt.Errorf("prepare upper directory %s: %w", dir, err)
 		}
 	}()
+	root, err := rootOf(ctx, s, layers)
+	if err != nil {
+		return err
+	}
+	if root == nil {
+		root = &tarstream.Entry{Mode: 0o755}
+	}
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	for i := len(layers) - 1; i >= 0; i-- {
-		done, err := rootFromLayer(ctx, s, layers[i], fd)
-		if done || err != nil {
-			return err
+	mtime := unix.Timespec{Sec: root.MtimeSec, Nsec: int64(root.MtimeNsec)}
+	if err := setRoot(fd, root.Mode, int(root.UID), int(root.GID), mtime); err != nil {
+		return err
+	}
+	for _, x := range root.Xattrs {
+		if err := unix.Fsetxattr(fd, x.Name, x.Value, 0); err != nil {
+			return fmt.Errorf("set attribute %s: %w", x.Name, err)
 		}
 	}
-	return setRoot(fd, 0o755, 0, 0, unix.Timespec{})
+	return nil
 }
 
-// rootFromLayer sets the attributes of the directory fd to those of a layer's
-// root; false if the layer does not say anything about it.
-func rootFromLayer(ctx context.Context, s *cas.Store, l Layer, fd int) (done bool, err error) {
+// rootOf describes the root directory of a container: as the topmost layer does
+// that says anything about it. It is nil if none does.
+func rootOf(ctx context.Context, s *cas.Store, layers []Layer) (*tarstream.Entry, error) {
+	for _, l := range slices.Backward(layers) {
+		if e, err := rootIn(ctx, s, l); e != nil || err != nil {
+			return e, err
+		}
+	}
+	return nil, nil
+}
+
+func rootIn(ctx context.Context, s *cas.Store, l Layer) (_ *tarstream.Entry, err error) {
 	ix, err := s.Index(ctx, l.Digest)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, ix.Close()) }()
 	if ix.ImpliedRoot() {
-		return false, nil
+		return nil, nil
 	}
 	root, err := ix.Inode(ix.Root())
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	xattrs, err := ix.Xattrs(&root)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	mtime := unix.Timespec{Sec: root.MtimeSec, Nsec: int64(root.MtimeNsec)}
-	if err := setRoot(fd, root.Mode&0o7777, int(root.UID), int(root.GID), mtime); err != nil {
-		return false, err
+	e := &tarstream.Entry{
+		Name: "./", Type: tarstream.TypeDir, Mode: root.Mode &^ unix.S_IFMT, UID: root.UID, GID: root.GID,
+		MtimeSec: root.MtimeSec, MtimeNsec: root.MtimeNsec,
 	}
 	for _, x := range xattrs {
-		if _, mark := overlayMark(x.Name); mark {
-			continue
-		}
-		if err := unix.Fsetxattr(fd, x.Name, x.Value, 0); err != nil {
-			return false, fmt.Errorf("set attribute %s: %w", x.Name, err)
+		if _, mark := overlayMark(x.Name); !mark {
+			e.Xattrs = append(e.Xattrs, tarstream.Xattr(x))
 		}
 	}
-	return true, nil
+	return e, nil
 }
 
 func setRoot(fd int, mode uint32, uid, gid int, mtime unix.Timespec) error {

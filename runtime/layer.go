@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -177,33 +176,32 @@ func (s *step) mount(ctx context.Context, im *image) error {
 	return err
 }
 
-// packUpper makes a layer of an upper directory. One pass packs, hashes, writes
-// and indexes it.
+// packUpper makes a layer of an upper directory.
 func packUpper(ctx context.Context, store *cas.Store, upper string) (_ *cas.Staged, err error) {
 	dir, err := os.Open(upper)
 	if err != nil {
 		return nil, fmt.Errorf("pack layer: %w", err)
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	pr, pw := io.Pipe()
-	packed := make(chan error, 1)
-	go func() {
-		err := overlay.Pack(ctx, pw, dir, overlay.PackOptions{Upper: true})
-		packed <- err
-		pw.CloseWithError(err)
-	}()
-	staged, err := store.Ingest(ctx, pr, cas.IngestOptions{})
-	// Ends a Pack that goes on writing to an Ingest that gave up.
-	pr.Close()
-	if packErr := <-packed; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
-		// That Ingest did not get a whole tar is its consequence.
-		err = fmt.Errorf("pack layer: %w", packErr)
-	}
+	return overlay.PackUpper(ctx, store, dir)
+}
+
+// PackDir makes a layer of the content of a directory, to go on a container. It
+// is not published yet; the directory is left as it is.
+func PackDir(ctx context.Context, st *container.Store, parent container.ID, dir string) (staged *cas.Staged, err error) {
+	f, err := os.Open(dir)
 	if err != nil {
-		if staged != nil {
-			err = errors.Join(err, staged.Close())
-		}
+		return nil, fmt.Errorf("pack layer: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	// Packing may take long: the container is looked up, but not kept from being
+	// removed, which making the new one on it would tell.
+	var layers []overlay.Layer
+	if err := withImage(ctx, st, parent, func(im *image) error {
+		layers = im.layers
+		return nil
+	}); err != nil {
 		return nil, err
 	}
-	return staged, nil
+	return overlay.PackContent(ctx, st.CAS(), layers, f)
 }

@@ -3,14 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
-	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime"
 )
 
@@ -76,7 +72,8 @@ func newAddLayer() *command {
 		operands: grammar{"CONTAINER", "DIR"},
 		long: `
 Makes a new container of CONTAINER with the content of DIR laid over it, and
-prints its id. DIR is left as it is.`,
+prints its id. DIR is left as it is; its own owner and mode do not count, except
+on container 0, where they become those of the root.`,
 		example: "plash-add-layer 2 ./root\nplash-add-layer 0 /srv/debian-root",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runAddLayer(ctx, addLayerOptions{container: a.container(0), dir: a.operand(1)}, s)
@@ -85,39 +82,13 @@ prints its id. DIR is left as it is.`,
 }
 
 func runAddLayer(ctx context.Context, o addLayerOptions, s streams) error {
-	dir, err := os.Open(o.dir)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
 	st, id, err := o.container.open(ctx, "add-layer", s)
 	if err != nil {
 		return err
 	}
-	layer, err := ingestDir(ctx, st.CAS(), dir)
+	layer, err := runtime.PackDir(ctx, st, id, o.dir)
 	if err != nil {
-		return fmt.Errorf("add %s: %w", o.dir, err)
+		return err
 	}
 	return keepLayer(ctx, st, id, layer, container.Origin{Kind: "add-layer", From: o.dir}, s)
-}
-
-// ingestDir packs the content of a directory and takes it into the store while
-// it is packed.
-func ingestDir(ctx context.Context, blobs *cas.Store, dir *os.File) (*cas.Staged, error) {
-	r, w := io.Pipe()
-	packed := make(chan error, 1)
-	go func() {
-		err := overlay.Pack(ctx, w, dir, overlay.PackOptions{})
-		packed <- err
-		w.CloseWithError(err) // nil: the end
-	}()
-	layer, err := blobs.Ingest(ctx, r, cas.IngestOptions{})
-	r.CloseWithError(io.ErrClosedPipe)
-	if packErr := <-packed; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
-		if layer != nil {
-			packErr = errors.Join(packErr, layer.Close())
-		}
-		return nil, packErr
-	}
-	return layer, err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/overlay"
 )
 
 // storeDir is where the store is, or will be made.
@@ -52,7 +53,7 @@ func openStore(name string, s streams) (*container.Store, error) {
 	if err := blobs.Reclaim(); err != nil {
 		s.warn(name, err)
 	}
-	st, err := container.Open(blobs)
+	st, err := container.Open(blobs, overlay.CollectUnpacked)
 	if err != nil {
 		return nil, storeError(err)
 	}
