@@ -159,7 +159,15 @@ func TestStoreOnOverlay(t *testing.T) {
 	merged := filepath.Join(dir, "merged")
 	must(t, unix.Mount("overlay", merged, "overlay", 0, fmt.Sprintf(
 		"lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", dir)))
-	defer func() { must(t, unix.Unmount(merged, 0)) }()
+	defer func() {
+		// The kernel lets go of a loop device's file a moment after the device.
+		err := unix.Unmount(merged, 0)
+		for i := 0; errors.Is(err, unix.EBUSY) && i < 100; i++ {
+			time.Sleep(20 * time.Millisecond)
+			err = unix.Unmount(merged, 0)
+		}
+		must(t, err)
+	}()
 	s := newStoreAt(t, filepath.Join(merged, "store"))
 	src := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(src, "file"), []byte("content"), 0o644))
