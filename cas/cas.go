@@ -35,6 +35,9 @@ const formatVersion = "plash-store 1\n"
 var (
 	// ErrNoStore says that there is no store at a path.
 	ErrNoStore = errors.New("no plash store")
+	// ErrNotEmpty says that a directory which is to become a store has something else
+	// in it.
+	ErrNotEmpty = errors.New("not a plash store, and not empty")
 	// ErrFormat says that a store was made by an incompatible version of plash.
 	ErrFormat = errors.New("unknown store format")
 	// ErrNotExist says that the store does not hold a blob.
@@ -50,10 +53,11 @@ type Store struct {
 }
 
 // storeDirs are the directories that a store always has.
-var storeDirs = []string{"blobs/sha256", "index/sha256", "index/chain", "scratch"}
+var storeDirs = []string{"blobs/sha256", "index/sha256", "index/chain", "mnt", "scratch"}
 
 // Init makes a store at dir, with missing parent directories. It is safe to
-// repeat, and safe if two processes do it at once.
+// repeat, and safe if two processes do it at once. The error wraps [ErrNotEmpty]
+// if dir holds what is not plash's.
 func Init(dir string) error {
 	if s, err := Open(dir); err == nil {
 		return s.makeDirs()
@@ -64,10 +68,40 @@ func Init(dir string) error {
 		return fmt.Errorf("make store: %w", err)
 	}
 	s := &Store{dir: dir}
+	if err := s.checkEmpty(); err != nil {
+		return fmt.Errorf("make store %s: %w", dir, err)
+	}
 	if err := s.makeDirs(); err != nil {
 		return err
 	}
 	return s.WriteFile("version", []byte(formatVersion))
+}
+
+// checkEmpty makes sure that there is nothing in the directory but what an Init leaves
+// that was killed, or that is at work at the same time.
+func (s *Store) checkEmpty() error {
+	return filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || path == s.dir {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(s.dir, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			for _, own := range storeDirs {
+				if own == rel || strings.HasPrefix(own, rel+"/") {
+					return nil
+				}
+			}
+		} else if _, ok := parseScratchName(d.Name()); rel == "version" || ok && filepath.Dir(rel) == scratchDir {
+			return nil
+		}
+		return fmt.Errorf("%w: %s is in it", ErrNotEmpty, rel)
+	})
 }
 
 func (s *Store) makeDirs() error {
@@ -194,7 +228,11 @@ func (s *Store) lock(ctx context.Context, how int) (func(), error) {
 }
 
 func (s *Store) lockFile(ctx context.Context, name string, how int) (*os.File, error) {
-	f, err := os.OpenFile(s.path(name), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o644)
+	// Reading is enough to lock, so that a store can be read that cannot be written.
+	f, err := os.OpenFile(s.path(name), os.O_RDONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.OpenFile(s.path(name), os.O_RDONLY|os.O_CREATE|unix.O_CLOEXEC, 0o644)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock store: %w", err)
 	}

@@ -32,6 +32,9 @@ func (s *Store) Collect(keepLayers, keepChains map[digest.Digest]bool) (freed in
 
 func (s *Store) collectDir(dir, suffix string, keep map[digest.Digest]bool) (freed int64, err error) {
 	entries, err := os.ReadDir(s.path(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, fmt.Errorf("collect %s: %w", dir, err)
 	}

@@ -176,6 +176,12 @@ func (s *Store) writeIndex(path string, tree *erofs.Tree) error {
 	if err == nil {
 		err = os.Rename(tmp, path)
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		// Indexes are derived data: someone may have deleted all of them.
+		if err = s.makeDirs(); err == nil {
+			err = os.Rename(tmp, path)
+		}
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("write index: %w", err), os.Remove(tmp))
 	}
@@ -207,7 +213,7 @@ func (s *Store) buildLayer(ctx context.Context, layer digest.Digest) (*erofs.Tre
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	tree, _, err := parseLayer(src)
+	tree, err := parseLayer(src)
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -225,7 +231,7 @@ func (s *Store) buildLayer(ctx context.Context, layer digest.Digest) (*erofs.Tre
 	if err := tree.Align(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return tree, f.Close()
+	return tree.Tree, f.Close()
 }
 
 // Merged opens the index of a whole stack of layers, bottom first: what a container

@@ -54,6 +54,14 @@ func TestIndexIsRebuilt(t *testing.T) {
 			}
 		}
 	}
+	must(t, os.RemoveAll(s.path("index")))
+	if got := viewTree(t, s, layers...); !slices.Equal(got, want) {
+		t.Errorf("without any index: got %q, want %q", got, want)
+	}
+	must(t, os.RemoveAll(s.path("index")))
+	if _, err := s.Collect(map[digest.Digest]bool{base: true, top: true}, nil); err != nil {
+		t.Error(err)
+	}
 	if _, err := s.Index(ctx, digest.FromString("nothing")); !errors.Is(err, ErrNotExist) {
 		t.Errorf("no such blob: %v", err)
 	}

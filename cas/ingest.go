@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/ihucos/plash/cas/erofs"
+	"github.com/ihucos/plash/cas/tarstream"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -57,7 +58,7 @@ func (s *Store) Ingest(ctx context.Context, r io.Reader, o IngestOptions) (*Stag
 	if st, err := s.ingestKnown(ctx, r, o); st != nil || err != nil {
 		return st, err
 	}
-	content, _, done, err := decompress(&ctxReader{ctx, r})
+	content, done, err := decompress(&ctxReader{ctx, r})
 	if err != nil {
 		return nil, err
 	}
@@ -67,10 +68,18 @@ func (s *Store) Ingest(ctx context.Context, r io.Reader, o IngestOptions) (*Stag
 		return nil, err
 	}
 	st := &Staged{s: s, blob: blob, unnamed: true}
+	var tree *layerTree
 	st.digest, st.size, err = pump(content, blob, func(src *chunkSource) (err error) {
-		st.tree, st.entries, err = parseLayer(src)
+		tree, err = parseLayer(src)
 		return err
 	})
+	if err == nil {
+		st.tree, st.entries = tree.Tree, tree.entries
+		if !tree.ended && o.Expect == "" {
+			// A digest would tell; without one, it may have been cut between two entries.
+			err = fmt.Errorf("%w after %d entries: it has no end marker", tarstream.ErrTruncated, tree.entries)
+		}
+	}
 	if err == nil && o.Expect != "" && o.Expect != st.digest {
 		err = fmt.Errorf("%w: expected %s, found %s", ErrDigest, o.Expect, st.digest)
 	}

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -165,8 +166,11 @@ func TestCompressionDoesNotMatter(t *testing.T) {
 		}
 		before := files(t, s)
 		for _, cut := range []int{len(b) / 2, len(b) - 1} {
-			if st, err := s.Ingest(context.Background(), bytes.NewReader(b[:cut]), IngestOptions{}); err == nil {
+			st, err := s.Ingest(context.Background(), bytes.NewReader(b[:cut]), IngestOptions{})
+			if err == nil {
 				t.Errorf("%s cut to %d of %d bytes: digest %s and no error", name, cut, len(b), st.Digest())
+			} else if !strings.Contains(err.Error(), "decompress "+name[:2]) {
+				t.Errorf("%s cut to %d of %d bytes: %v", name, cut, len(b), err)
 			}
 		}
 		if after := files(t, s); after != before {
@@ -198,6 +202,9 @@ func TestBadLayers(t *testing.T) {
 		"link to nothing":  {in: archive(t, member{name: "l", body: "hard", link: "nothing"}), want: erofs.ErrLink, text: `"l" at offset 0`},
 		"wrong digest":     {in: good, expect: digest.FromString("other"), want: ErrDigest, text: "expected sha256:"},
 		"file as a parent": {in: archive(t, member{name: "a", body: "x"}, member{name: "a/b", body: "y"}), want: erofs.ErrPath, text: "not a directory"},
+		"cut between two":  {in: archive(t, member{name: "a", body: "x"}, member{name: "b"})[:1024], want: tarstream.ErrTruncated, text: "no end marker"},
+		"no end":           {in: append(bytes.Clone(good), make([]byte, maxTrailer+1<<20)...), text: "behind the end"},
+		"zip":              {in: []byte("PK\x03\x04 and so on"), want: ErrCompression, text: "zip"},
 		"whiteout of root": {in: archive(t, member{name: ".wh.."}), want: erofs.ErrPath},
 	} {
 		before := files(t, s)
@@ -239,6 +246,23 @@ func TestOddNames(t *testing.T) {
 	}
 	if got := viewTree(t, s, d); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// TestCutCompressed says at which entry a compressed stream was cut off.
+func TestCutCompressed(t *testing.T) {
+	s := newStore(t)
+	noise := make([]byte, 3<<20)
+	_, err := rand.Read(noise)
+	must(t, err)
+	var gz bytes.Buffer
+	zw := gzip.NewWriter(&gz)
+	_, err = zw.Write(archive(t, member{name: "first", body: "x"}, member{name: "second", body: string(noise)}))
+	must(t, err)
+	must(t, zw.Close())
+	_, err = s.Ingest(context.Background(), bytes.NewReader(gz.Bytes()[:gz.Len()/2]), IngestOptions{})
+	if want := `tar entry "second" at offset 1024: read: decompress gzip: it is truncated`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

@@ -22,27 +22,34 @@ const (
 	whiteoutMeta = ".wh..wh."
 )
 
-// parseLayer reads a layer's tar stream and returns its tree. The data of
-// regular files is at device 1, whose tag and size are left for the caller to
-// set. Entries counts the members of the archive.
-func parseLayer(src tarstream.Source) (tree *erofs.Tree, entries int, err error) {
-	tree = erofs.NewTree()
+// layerTree is what a layer's tar says.
+type layerTree struct {
+	*erofs.Tree
+	entries int  // members of the archive
+	ended   bool // whether it has an end marker
+}
+
+// parseLayer reads a layer's tar stream. The data of regular files is at device 1,
+// whose tag and size are left for the caller to set.
+func parseLayer(src tarstream.Source) (*layerTree, error) {
+	tree := &layerTree{Tree: erofs.NewTree()}
 	if _, err := tree.AddDevice("", 0); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	r := tarstream.NewReader(src)
 	for {
 		e, err := r.Next()
 		if err == io.EOF {
-			return tree, entries, nil
+			tree.ended = r.Ended()
+			return tree, nil
 		}
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		if err := putEntry(tree, e); err != nil {
-			return nil, 0, &tarstream.Error{Offset: e.HeaderOff, Name: e.Name, Err: err}
+		if err := putEntry(tree.Tree, e); err != nil {
+			return nil, &tarstream.Error{Offset: e.HeaderOff, Name: e.Name, Err: err}
 		}
-		entries++
+		tree.entries++
 	}
 }
 
@@ -74,7 +81,8 @@ func putEntry(tree *erofs.Tree, e *tarstream.Entry) error {
 		attr.Size = e.Size
 		content.Extents = extents(e)
 	case tarstream.TypeSymlink:
-		attr.Mode |= unix.S_IFLNK
+		// Linux knows no other mode of a link, whatever some archives say.
+		attr.Mode = unix.S_IFLNK | 0o777
 		content.Target = e.Linkname
 	case tarstream.TypeDir:
 		attr.Mode |= unix.S_IFDIR

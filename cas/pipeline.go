@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/ihucos/plash/cas/tarstream"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -78,7 +79,11 @@ func pump(r io.Reader, w *os.File, parse func(src *chunkSource) error) (digest.D
 		if parseErr = parse(src); parseErr != nil {
 			abort()
 		}
-		src.drain()
+		if err := src.drain(); parseErr == nil && err != nil {
+			parseErr = err
+			abort()
+			src.drain()
+		}
 	}()
 
 	size, readErr := feed(r, stop, toHash, toWrite, src.chunks)
@@ -87,9 +92,11 @@ func pump(r io.Reader, w *os.File, parse func(src *chunkSource) error) (digest.D
 	close(toWrite)
 	close(src.chunks)
 	wg.Wait()
+	var at *tarstream.Error
 	switch {
-	case readErr != nil && parseErr != nil && errors.Is(parseErr, readErr):
-		return "", 0, parseErr // says at which entry, too
+	case readErr != nil && errors.As(parseErr, &at):
+		// The parser knows how far it came, reading knows why no further.
+		return "", 0, &tarstream.Error{Offset: at.Offset, Name: at.Name, Err: readErr}
 	case readErr != nil:
 		return "", 0, readErr
 	case writeErr != nil:
@@ -210,9 +217,17 @@ func (s *chunkSource) Skip(n int64) error {
 	return nil
 }
 
-// drain takes what is left, so that the reading side does not wait.
-func (s *chunkSource) drain() {
-	for s.fill() == nil {
-		s.rest = nil
+// maxTrailer is how many bytes may follow the end of an archive. Programs pad it to
+// whole records, some to megabytes; without a limit a stream of zeros is endless.
+const maxTrailer = 64 << 20
+
+// drain takes what is left, so that the reading side does not wait. It stops with
+// an error if that is too much.
+func (s *chunkSource) drain() error {
+	for left := int64(0); s.fill() == nil; s.rest = nil {
+		if left += int64(len(s.rest)); left > maxTrailer {
+			return fmt.Errorf("more than %d bytes behind the end of the archive", maxTrailer)
+		}
 	}
+	return nil
 }

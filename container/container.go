@@ -166,13 +166,15 @@ func (s *Store) Path(id ID) (string, error) {
 	return s.path(treeDir, string(place)), nil
 }
 
-// List returns all containers but the empty root, sorted by id.
+// List returns all containers but the empty root, sorted by id. Where records
+// cannot be read it returns the others, and an error for each of those.
 func (s *Store) List() ([]Record, error) {
 	entries, err := os.ReadDir(s.path(idsDir))
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	records := make([]Record, 0, len(entries))
+	var damaged []error
 	for _, e := range entries {
 		id, ok := parseID(e.Name())
 		if !ok || id == 0 {
@@ -183,12 +185,30 @@ func (s *Store) List() ([]Record, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list containers: %w", err)
+			damaged = append(damaged, err)
+			continue
 		}
 		records = append(records, r)
 	}
 	slices.SortFunc(records, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
-	return records, nil
+	return records, errors.Join(damaged...)
+}
+
+// Intact reports whether the blob of a container's layer is there, with the size
+// that it must have. The content is not looked at.
+func (s *Store) Intact(id ID) (bool, error) {
+	if id == 0 {
+		return true, nil
+	}
+	r, err := s.Get(id)
+	if err != nil {
+		return false, err
+	}
+	fi, err := os.Stat(s.cas.BlobPath(r.Layer))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && fi.Size() == r.Size, err
 }
 
 // notFound turns an error about a file that is missing into [ErrNotFound], and

@@ -51,6 +51,20 @@ func (s *Store) Create(ctx context.Context, parent ID, layer *cas.Staged, o Crea
 	return r, nil
 }
 
+// Restore puts the blob of a layer that a container has back into the store, if it
+// is missing or has another size than it must have. The caller still closes layer.
+func (s *Store) Restore(ctx context.Context, layer *cas.Staged) error {
+	unlock, err := s.cas.LockShared(ctx)
+	if err != nil {
+		return fmt.Errorf("restore layer: %w", err)
+	}
+	defer unlock()
+	if err := layer.Publish(); err != nil {
+		return fmt.Errorf("restore layer: %w", err)
+	}
+	return nil
+}
+
 // record gives r an id and makes its container. The caller holds the shared lock.
 func (s *Store) record(ctx context.Context, r *Record, keys []string) (err error) {
 	above := place("0")

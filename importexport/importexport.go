@@ -98,6 +98,10 @@ func keep(ctx context.Context, st *container.Store, staged *cas.Staged, from str
 		return 0, err
 	}
 	if ok {
+		// The content is at hand, should the container have lost it.
+		if err := st.Restore(ctx, staged); err != nil {
+			return 0, err
+		}
 		err = setKeys(st, id, keys)
 		if err == nil {
 			return id, nil
@@ -129,7 +133,7 @@ func cached(ctx context.Context, st *container.Store, key string, refresh bool,
 	fetch func() (container.ID, error),
 ) (container.ID, error) {
 	if !refresh {
-		if id, ok, err := st.Lookup(key); ok || err != nil {
+		if id, ok, err := lookup(st, key); ok || err != nil {
 			return id, err
 		}
 	}
@@ -139,11 +143,24 @@ func cached(ctx context.Context, st *container.Store, key string, refresh bool,
 	}
 	defer unlock()
 	if !refresh {
-		if id, ok, err := st.Lookup(key); ok || err != nil {
+		if id, ok, err := lookup(st, key); ok || err != nil {
 			return id, err
 		}
 	}
 	return fetch()
+}
+
+// lookup returns the container a key stands for, if it has its content still.
+func lookup(st *container.Store, key string) (container.ID, bool, error) {
+	id, ok, err := st.Lookup(key)
+	if !ok || err != nil {
+		return 0, false, err
+	}
+	ok, err = st.Intact(id)
+	if errors.Is(err, container.ErrNotFound) || errors.Is(err, container.ErrDamaged) {
+		return 0, false, nil
+	}
+	return id, ok, err
 }
 
 // maxRestarts is how often a download begins anew because the file changed on

@@ -23,6 +23,8 @@ type Reader struct {
 	end int64 // where the data and padding of the current entry end
 	err error // what all further calls of Next return
 
+	ended bool // whether an end marker was read
+
 	entry    Entry
 	blk      block
 	buf      []byte // payload of PAX and GNU headers
@@ -169,16 +171,21 @@ func (r *Reader) readEnd(pending bool) error {
 	}
 	n, err := r.readFull(r.blk[:])
 	switch {
-	case err == io.EOF && n == 0:
-		return io.EOF
+	case err == io.EOF && n == 0: // all entries are there
 	case err != nil:
 		clear(r.blk[n:])
 		return unexpected(err)
 	case !r.blk.isZero():
 		return fmt.Errorf("%w: a single zero block before it", ErrHeader)
 	}
+	r.ended = true
 	return io.EOF
 }
+
+// Ended reports whether the end that Next has told of is marked by a block of
+// zeros, as it must be (by two). Otherwise the stream just ends behind an entry, which some
+// programs do and others take for an end, and which may also be where it was cut.
+func (r *Reader) Ended() bool { return r.ended }
 
 // unexpected keeps an end of the stream from being taken for a clean one.
 func unexpected(err error) error {
