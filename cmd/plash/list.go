@@ -55,10 +55,14 @@ func runList(_ context.Context, o listOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	records, err := st.List()
-	if err != nil {
+	records, damaged := st.List()
+	if err := printList(st, records, o, s); err != nil {
 		return err
 	}
+	return withHint(damaged, "plash-rm removes a container whose record is damaged")
+}
+
+func printList(st *container.Store, records []container.Record, o listOptions, s streams) error {
 	if o.quiet && !o.json {
 		var b strings.Builder
 		for _, r := range records {
