@@ -214,8 +214,8 @@ func (s *Store) Intact(id ID) (bool, error) {
 // notFound turns an error about a file that is missing into [ErrNotFound], and
 // says in any other which container it is about.
 func notFound(id ID, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, ErrDamaged) { // the latter says which
+		return err
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrNotFound

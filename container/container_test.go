@@ -355,17 +355,17 @@ func TestChainWithoutChainFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, chainFile)
-	if err := os.WriteFile(file, []byte(`{"version":1,"records":[]}`), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Chain(2 * stretch); !errors.Is(err, ErrDamaged) {
-		t.Errorf("a damaged chain file: %v", err)
-	}
-	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
-	}
-	if chain, err := s.Chain(2*stretch + 1); err != nil || fmt.Sprint(chain) != fmt.Sprint(records) {
-		t.Errorf("chain is wrong: %v", err)
+	for _, damage := range []func() error{
+		func() error { return os.WriteFile(file, []byte(`{"version":1,"records":[]}`), 0o644) },
+		func() error { return os.WriteFile(file, []byte(`{"ver`), 0o644) },
+		func() error { return os.Remove(file) },
+	} {
+		if err := damage(); err != nil {
+			t.Fatal(err)
+		}
+		if chain, err := s.Chain(2*stretch + 1); err != nil || fmt.Sprint(chain) != fmt.Sprint(records) {
+			t.Errorf("chain is wrong: %v", err)
+		}
 	}
 }
 

@@ -166,7 +166,8 @@ func readStretch(dir int, from, to place) ([]Record, error) {
 	places := to.below(from)
 	if to.depth()%stretch == 0 {
 		records, err := readChainFile(dir, places)
-		if !errors.Is(err, fs.ErrNotExist) {
+		// It only repeats what the records say.
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrDamaged) {
 			return records, err
 		}
 	}
