@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ihucos/plash/build"
 	"github.com/spf13/pflag"
 )
 
@@ -13,7 +14,9 @@ import (
 // A command's operands are named as its usage line names them, and the names say
 // what is allowed: [X] may be missing, X… may be repeated, CMD… begins a command
 // line that is taken as it is, CONTAINER may be build actions, and ACTIONS… means
-// that every word is the build language's.
+// that every word is the build language's. An empty word, which most often is a
+// variable of a script that is not set, is no operand but where the name says
+// so: X|''. The same holds for the values of options.
 //
 // Options are known by the command's flag set. They may stand anywhere before
 // "--", in commands with CMD… only before CMD. Where a CONTAINER is expected and
@@ -24,6 +27,8 @@ import (
 //	plash-run -m /srv --image alpine --run 'touch /file' -- ls -l /file
 //	plash-run 2 -m /srv ls -l /file
 //	plash-export-tar --image alpine -- out.tar
+//
+// The first of these words must be a build action, else it is a mistyped option.
 
 // arguments is what a command line comes to; the options are not in it, their
 // values are in the variables of the flag set.
@@ -66,9 +71,14 @@ type wordser interface{ words() int }
 // grammar is the list of operand names, read as described above.
 type grammar []string
 
-func optional(name string) bool    { return strings.HasPrefix(name, "[") }
-func repeated(name string) bool    { return strings.Contains(name, "…") }
-func plainName(name string) string { return strings.Trim(name, "[]…") }
+func optional(name string) bool   { return strings.HasPrefix(name, "[") }
+func repeated(name string) bool   { return strings.Contains(name, "…") }
+func mayBeEmpty(name string) bool { return strings.HasSuffix(plainBrackets(name), "|''") }
+
+func plainBrackets(name string) string { return strings.Trim(name, "[]…") }
+
+// plainName is the name alone: "CONTAINER" for "[CONTAINER|”]".
+func plainName(name string) string { return strings.TrimSuffix(plainBrackets(name), "|''") }
 
 // actions reports whether all words are the build language's.
 func (g grammar) actions() bool { return len(g) == 1 && plainName(g[0]) == "ACTIONS" }
@@ -83,15 +93,24 @@ func (g grammar) command(i int) bool {
 	return i < len(g) && plainName(g[i]) == "CMD"
 }
 
-// check says what is missing or too much.
-func (g grammar) check(operands []string) error {
+// check says what is missing, too much or empty.
+func (g grammar) check(a arguments) error {
 	for i, name := range g {
-		if i >= len(operands) && !optional(name) {
+		if i >= len(a.operands) && !optional(name) {
 			return fmt.Errorf("missing %s", plainName(name))
 		}
 	}
-	if len(operands) > len(g) && (len(g) == 0 || !repeated(g[len(g)-1])) {
-		return fmt.Errorf("unexpected argument: %s", operands[len(g)])
+	if len(a.operands) > len(g) && (len(g) == 0 || !repeated(g[len(g)-1])) {
+		return fmt.Errorf("unexpected argument: %s", a.operands[len(g)])
+	}
+	for i, word := range a.operands {
+		name := g[min(i, len(g)-1)]
+		if word != "" || a.actions != nil && a.built == i || mayBeEmpty(name) {
+			continue
+		}
+		if name := plainName(name); name != "CMD" && name != "ACTIONS" {
+			return fmt.Errorf("%s is an empty word", name)
+		}
 	}
 	return nil
 }
@@ -102,7 +121,7 @@ func parse(g grammar, flags *pflag.FlagSet, words []string) (arguments, error) {
 	if err != nil {
 		return a, err
 	}
-	return a, g.check(a.operands)
+	return a, g.check(a)
 }
 
 func (g grammar) split(flags *pflag.FlagSet, words []string) (a arguments, err error) {
@@ -131,7 +150,7 @@ func (g grammar) split(flags *pflag.FlagSet, words []string) (a arguments, err e
 				a.actions, words = cutDashes(words)
 				a.built = n
 				a.operands = append(append(a.operands, ""), words...)
-				return a, nil
+				return a, checkActions(flags, a.actions)
 			}
 			words, err = setOption(flags, words)
 		}
@@ -164,6 +183,54 @@ func cutDashes(words []string) (before, after []string) {
 	return words, nil
 }
 
+// checkActions says which of the words that are to be build actions is an option
+// of the command, mistyped or misplaced. What else is wrong with them is for the
+// build language to say.
+func checkActions(flags *pflag.FlagSet, words []string) error {
+	if !isAction(words[0]) {
+		return withHint(fmt.Errorf("unknown option or build action: %s", words[0]), suggest(flags, words[0], true))
+	}
+	for _, word := range words {
+		if name, _, _ := strings.Cut(word, "="); name == "--defpm" {
+			return nil // there may be other actions from here on
+		}
+		flag, _ := lookup(flags, word)
+		switch {
+		case flag == nil || isAction(word):
+		case flag.Name == "help":
+			return errHelp
+		default:
+			return withHint(fmt.Errorf("%s stands among the build actions and is none", word),
+				"options of "+flags.Name()+" stand before the build actions")
+		}
+	}
+	return nil
+}
+
+// suggest says which option, or build action, an unknown one may have been meant
+// to be; "" if none is much like it.
+func suggest(flags *pflag.FlagSet, word string, orAction bool) string {
+	word, _, _ = strings.Cut(word, "=")
+	best, least := "", 3
+	try := func(candidate string) {
+		if d := distance(word, candidate); d < least && d < len(candidate)-2 {
+			best, least = candidate, d
+		}
+	}
+	flags.VisitAll(func(f *pflag.Flag) { try("--" + f.Name) })
+	if orAction {
+		for _, a := range build.Actions() {
+			for _, candidate := range a.Words() {
+				try(candidate)
+			}
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "did you mean " + best + "?"
+}
+
 // isOption reports whether a word has the form of an option: "-" alone stands
 // for a standard stream, and "--" has a meaning of its own.
 func isOption(word string) bool {
@@ -192,7 +259,7 @@ func setOption(flags *pflag.FlagSet, words []string) ([]string, error) {
 	word, rest := words[0], words[1:]
 	flag, value := lookup(flags, word)
 	if flag == nil {
-		return nil, fmt.Errorf("unknown option: %s", word)
+		return nil, withHint(fmt.Errorf("unknown option: %s", word), suggest(flags, word, false))
 	}
 	long := strings.HasPrefix(word, "--")
 	joined := value != "" || long && strings.Contains(word, "=")
@@ -227,7 +294,13 @@ func setOption(flags *pflag.FlagSet, words []string) ([]string, error) {
 	return values[count:], nil
 }
 
+// emptier is a flag value that an empty word makes sense for.
+type emptier interface{ mayBeEmpty() }
+
 func setFlag(flags *pflag.FlagSet, flag *pflag.Flag, value string) error {
+	if _, ok := flag.Value.(emptier); !ok && value == "" {
+		return fmt.Errorf("option --%s: an empty word", flag.Name)
+	}
 	if err := flags.Set(flag.Name, value); err != nil {
 		return fmt.Errorf("option --%s: %s: no valid value", flag.Name, value)
 	}

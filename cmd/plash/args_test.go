@@ -20,7 +20,7 @@ type parsed struct {
 func TestParse(t *testing.T) {
 	run := grammar{"CONTAINER", "[CMD…]"}
 	export := grammar{"CONTAINER", "[FILE|-]"}
-	mapping := grammar{"KEY", "[CONTAINER]"}
+	mapping := grammar{"KEY", "[CONTAINER|'']"}
 	build := grammar{"ACTIONS…"}
 	tests := []struct {
 		name string
@@ -44,6 +44,7 @@ func TestParse(t *testing.T) {
 		{"value missing", run, "2 -m", parsed{operands: []string{"2"}, err: "option --mount needs LIST"}},
 		{"switch with value", run, "2 --quiet=x", parsed{operands: []string{"2"}, err: "option --quiet takes no value"}},
 		{"switches joined", run, "-qm a 2", parsed{operands: []string{"2"}, mounts: "a"}},
+		{"mistyped option", run, "--muont a 2", parsed{operands: []string{""}, actions: []string{"--muont", "a", "2"}, err: "unknown option or build action: --muont"}},
 		{"unknown option", run, "2 --bogus", parsed{operands: []string{"2"}, err: "unknown option: --bogus"}},
 		{"unknown short option", run, "2 -z", parsed{operands: []string{"2"}, err: "unknown option: -z"}},
 		{"missing", run, "", parsed{err: "missing CONTAINER"}},
@@ -55,7 +56,9 @@ func TestParse(t *testing.T) {
 		{"short actions", run, "-i a -- ls", parsed{operands: []string{"", "ls"}, actions: []string{"-i", "a"}}},
 		{"actions alone", run, "--image a", parsed{operands: []string{""}, actions: []string{"--image", "a"}}},
 		{"option, then actions", run, "-m x --image a -- ls", parsed{operands: []string{"", "ls"}, actions: []string{"--image", "a"}, mounts: "x"}},
-		{"an option among actions is an action", run, "--image a -m x -- ls", parsed{operands: []string{"", "ls"}, actions: []string{"--image", "a", "-m", "x"}}},
+		{"an option among actions", run, "--image a -m x -- ls", parsed{operands: []string{"", "ls"}, actions: []string{"--image", "a", "-m", "x"}, err: "-m stands among the build actions and is none"}},
+		{"an action that is defined there", run, "--image a --defpm mount {} --mount x -- ls", parsed{operands: []string{"", "ls"}, actions: []string{"--image", "a", "--defpm", "mount", "{}", "--mount", "x"}}},
+		{"help among actions", run, "--image a --help", parsed{operands: []string{""}, actions: []string{"--image", "a", "--help"}, err: errHelp.Error()}},
 		{"only the first dashes end actions", run, "--image a -- ls -- b", parsed{operands: []string{"", "ls", "--", "b"}, actions: []string{"--image", "a"}}},
 		{"a command like an option", run, "--image a -- -m", parsed{operands: []string{"", "-m"}, actions: []string{"--image", "a"}}},
 
@@ -68,6 +71,15 @@ func TestParse(t *testing.T) {
 
 		{"second operand from actions", mapping, "k --image a", parsed{operands: []string{"k", ""}, actions: []string{"--image", "a"}}},
 		{"the first is none", mapping, "--image a", parsed{err: "unknown option: --image"}},
+		{"empty container", run, "'' ls", parsed{operands: []string{"", "ls"}, err: "CONTAINER is an empty word"}},
+		{"empty command", run, "2 ''", parsed{operands: []string{"2", ""}}},
+		{"empty file", export, "2 ''", parsed{operands: []string{"2", ""}, err: "FILE|- is an empty word"}},
+		{"empty file behind actions", export, "-i a -- ''", parsed{operands: []string{"", ""}, actions: []string{"-i", "a"}, err: "FILE|- is an empty word"}},
+		{"empty, repeated", grammar{"CONTAINER…"}, "1 2 ''", parsed{operands: []string{"1", "2", ""}, err: "CONTAINER is an empty word"}},
+		{"empty, as it may be", mapping, "k ''", parsed{operands: []string{"k", ""}}},
+		{"empty value of a pair", run, "2 --pair '' w ls", parsed{operands: []string{"2"}, err: "option --pair: an empty word"}},
+		{"empty joined value", run, "2 --mount= ls", parsed{operands: []string{"2"}, err: "option --mount: an empty word"}},
+
 		{"none", grammar{}, "x", parsed{operands: []string{"x"}, err: "unexpected argument: x"}},
 
 		{"build", build, "--image a --run -x b", parsed{operands: []string{"--image", "a", "--run", "-x", "b"}}},
@@ -85,7 +97,7 @@ func TestParse(t *testing.T) {
 				flags.BoolP("quiet", "q", false, "")
 			}
 			flags.BoolP("help", "h", false, "")
-			a, err := parse(test.g, flags, strings.Fields(test.line))
+			a, err := parse(test.g, flags, words(test.line))
 			got.operands, got.actions = a.operands, a.actions
 			if err != nil {
 				got.err = err.Error()
@@ -95,6 +107,17 @@ func TestParse(t *testing.T) {
 			}
 		})
 	}
+}
+
+// words splits a line at spaces; ” stands for the empty word.
+func words(line string) []string {
+	list := strings.Fields(line)
+	for i := range list {
+		if list[i] == "''" {
+			list[i] = ""
+		}
+	}
+	return list
 }
 
 func TestNearest(t *testing.T) {

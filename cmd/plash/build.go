@@ -97,9 +97,6 @@ func parseActions(words []string) (*build.Plan, error) {
 func buildActions(ctx context.Context, st *container.Store, actions []string, s streams) (container.ID, error) {
 	plan, err := parseActions(actions)
 	if err != nil {
-		if !isAction(actions[0]) {
-			return 0, &usageError{what: "unknown option or build action: " + actions[0], hint: carriedHint(err)}
-		}
 		return 0, err
 	}
 	if plan.List {

@@ -35,9 +35,10 @@ func (c *command) options() *pflag.FlagSet {
 // for help.
 func (c *command) parse(words []string) (arguments, error) {
 	c.addHelpOption()
+	c.flags.Init(binary+"-"+c.name, pflag.ContinueOnError) // constructors do not know the name
 	a, err := parse(c.operands, c.flags, words)
 	if err != nil && !errors.Is(err, errHelp) {
-		err = c.usageError(err.Error())
+		err = &usageError{what: err.Error(), hint: carriedHint(err), line: c.usageLine()}
 	}
 	return a, err
 }
@@ -58,10 +59,6 @@ func (c *command) complete(err error) error {
 		usage.line = c.usageLine()
 	}
 	return err
-}
-
-func (c *command) usageError(what string) error {
-	return &usageError{what: what, line: c.usageLine()}
 }
 
 func (c *command) usageLine() string {

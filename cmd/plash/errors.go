@@ -40,9 +40,9 @@ func (e *hintedError) Error() string { return e.err.Error() }
 func (e *hintedError) Unwrap() error { return e.err }
 func (e *hintedError) Hint() string  { return e.hint }
 
-// withHint adds a hint to err, if it has none yet.
+// withHint adds a hint to err, if there is one and err has none yet.
 func withHint(err error, hint string) error {
-	if err == nil || carriedHint(err) != "" {
+	if err == nil || hint == "" || carriedHint(err) != "" {
 		return err
 	}
 	return &hintedError{err: err, hint: hint}

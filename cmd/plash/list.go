@@ -26,7 +26,7 @@ func newList() *command {
 Lists the containers by id: the parent each stands on, the digest of its own
 layer (its first twelve digits), the size of that layer's tar, its age, what
 made it, and the names that plash-map has for it.`,
-		example: "plash-list\nplash-rm $(plash-list -q)\nplash-list --json | jq '.[].layer'",
+		example: "plash-list\nplash-list -q | xargs -r plash-rm\nplash-list --json | jq '.[].layer'",
 		run: func(ctx context.Context, _ arguments, s streams) error {
 			return runList(ctx, o, s)
 		},

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"strings"
+	"unicode"
 
 	"github.com/ihucos/plash/container"
 )
@@ -72,8 +75,7 @@ type mapOptions struct {
 
 func newMap() *command {
 	return &command{
-		operands: grammar{"KEY", "[CONTAINER]"},
-		usage:    "KEY [CONTAINER|'']",
+		operands: grammar{"KEY", "[CONTAINER|'']"},
 		long: `
 Prints the id of the container that has the name KEY, nothing if there is none.
 With CONTAINER gives it the name, which an other container loses by that; with
@@ -87,8 +89,8 @@ for the one with that name.`,
 }
 
 func runMap(ctx context.Context, o mapOptions, s streams) error {
-	if o.key == "" {
-		return &usageError{what: "the empty word is no name"}
+	if err := checkName(o.key); err != nil {
+		return err
 	}
 	st, err := openStore("map", s)
 	if err != nil {
@@ -111,6 +113,20 @@ func runMap(ctx context.Context, o mapOptions, s streams) error {
 	return st.SetName(o.key, id)
 }
 
+// maxName is how long a name may be, in bytes: as long as that of a file.
+const maxName = 255
+
+// checkName refuses names that could not be listed or typed.
+func checkName(name string) error {
+	switch {
+	case len(name) > maxName:
+		return &usageError{what: fmt.Sprintf("KEY has %d bytes, at most %d are possible", len(name), maxName)}
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return &usageError{what: "KEY has a control character: " + escape(name)}
+	}
+	return nil
+}
+
 type rmOptions struct{ containers []containerArg }
 
 func newRm() *command {
@@ -120,7 +136,7 @@ func newRm() *command {
 Removes containers, with all that was built on them, and frees what no other
 container needs. What runs or is mounted goes on working. If one of the
 containers is not there, nothing is removed.`,
-		example: "plash-rm 3\nplash-rm $(plash-list -q)",
+		example: "plash-rm 3\nplash-rm @web\nplash-list -q | xargs -r plash-rm",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			var o rmOptions
 			for i := range a.operands {

@@ -24,6 +24,8 @@ type mountList []string
 func (m *mountList) Type() string   { return "list" }
 func (m *mountList) String() string { return strings.Join(*m, ",") }
 
+func (m *mountList) mayBeEmpty() {} // nothing is shared
+
 func (m *mountList) Set(list string) error {
 	*m = append(*m, strings.Split(list, ",")...)
 	return nil
