@@ -23,6 +23,8 @@
 //     no ids, times or random numbers. What else a script depends on stands in
 //     it: values that --import-env takes, digests of what --watch looks at.
 //   - A layer is looked up by content alone, see [Key].
+//   - The values that --import-env takes are in the script alone, and part of its
+//     key: neither the log nor a container's record shows them.
 //
 // It does not know where images come from and how a script is run: a [Builder]
 // is given functions for that.
@@ -53,6 +55,9 @@ type Plan struct {
 type Layer struct {
 	// Script is the whole script, [Prologue] included.
 	Script string
+	// Display is the script as it may be shown: as Script, without the values that
+	// --import-env took.
+	Display string
 	// NoCache says that the layer is always built, and never found again.
 	NoCache bool
 	// Entrypoint is the program that the layer makes its container's entrypoint;
@@ -71,6 +76,7 @@ type layer struct {
 // part is either a piece of script or a path whose digest is one.
 type part struct {
 	text  string
+	shown string // in place of text where others see it; "": the same
 	watch string
 }
 
@@ -90,10 +96,11 @@ func (p *Plan) Entrypoint() string {
 func (p *Plan) Layers(ctx context.Context) ([]Layer, error) {
 	layers := make([]Layer, 0, len(p.layers))
 	for _, l := range p.layers {
-		var b strings.Builder
-		b.WriteString(Prologue)
+		var script, display strings.Builder
+		script.WriteString(Prologue)
+		display.WriteString(Prologue)
 		for _, part := range l.parts {
-			text := part.text
+			text, shown := part.text, part.shown
 			if part.watch != "" {
 				sum, err := hashPath(ctx, part.watch)
 				if err != nil {
@@ -101,10 +108,15 @@ func (p *Plan) Layers(ctx context.Context) ([]Layer, error) {
 				}
 				text = "# watch " + sum.String()
 			}
-			b.WriteString(text)
-			b.WriteByte('\n')
+			if shown == "" {
+				shown = text
+			}
+			script.WriteString(text + "\n")
+			display.WriteString(shown + "\n")
 		}
-		layers = append(layers, Layer{Script: b.String(), NoCache: l.noCache, Entrypoint: l.entrypoint})
+		layers = append(layers, Layer{
+			Script: script.String(), Display: display.String(), NoCache: l.noCache, Entrypoint: l.entrypoint,
+		})
 	}
 	return layers, nil
 }

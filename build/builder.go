@@ -132,7 +132,7 @@ func (s *step) make(ctx context.Context, below container.Record, keys []string) 
 	}
 	defer func() { err = errors.Join(err, staged.Close()) }()
 	made, err := s.Containers.Create(ctx, below.ID, staged, container.CreateOptions{
-		Origin: container.Origin{Kind: "build", From: s.Script},
+		Origin: container.Origin{Kind: "build", From: s.Display},
 		Config: config,
 		Keys:   keys,
 	})
@@ -151,7 +151,7 @@ func (s *step) failed(ctx context.Context, parent container.ID, err error) error
 		failed *runtime.CommandError
 		exit   *runtime.ExitError
 	)
-	step := &StepError{Layer: s.number, Layers: s.of, Command: onlyCommand(s.Script), Parent: parent}
+	step := &StepError{Layer: s.number, Layers: s.of, Command: onlyCommand(s.Display), Parent: parent}
 	switch {
 	case ctx.Err() != nil:
 		return s.wrap(err)

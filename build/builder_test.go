@@ -176,6 +176,32 @@ func TestBuildAndCache(t *testing.T) {
 	b.expect(t, 7, "a\nb\n", "-x", "a", "-l", "-x", "b")
 }
 
+// What --import-env takes counts, and is neither recorded nor shown.
+func TestImportedValuesAreNotKept(t *testing.T) {
+	b := newBench(t)
+	actions := []string{"--import-env", "PLASH_TEST_SECRET:AS", "-x", "a"}
+	t.Setenv("PLASH_TEST_SECRET", "one")
+	first, _ := b.build(t, actions...)
+	t.Setenv("PLASH_TEST_SECRET", "two")
+	second, _ := b.build(t, actions...)
+	if first == second {
+		t.Errorf("two values give one container, %d", first)
+	}
+	r, err := b.Containers.Get(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := Prologue + "# import-env PLASH_TEST_SECRET:AS\na\n"; r.Origin.From != want {
+		t.Errorf("recorded %q, want %q", r.Origin.From, want)
+	}
+	b.hook = func(string) error { return &runtime.CommandError{Code: 1} }
+	t.Setenv("PLASH_TEST_SECRET", "three")
+	_, err = b.Build(t.Context(), parse(t, "--image=base", "--import-env", "PLASH_TEST_SECRET"))
+	if err == nil || strings.Contains(err.Error(), "three") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // Keys are made of content: another base with the same content is as good.
 func TestCacheGoesByContent(t *testing.T) {
 	b := newBench(t)

@@ -158,12 +158,14 @@ func (e *evaluator) enterNamespace(s statement) error {
 	return nil
 }
 
+// alignCwd makes the directory too: the host's may be one that is not shared with
+// the image.
 func (e *evaluator) alignCwd(statement) error {
 	dir, err := e.getwd()
 	if err != nil {
 		return fmt.Errorf("--align-cwd: %w", err)
 	}
-	e.emit("cd " + Quote(dir))
+	e.emit("mkdir -p -- " + Quote(dir) + "\ncd " + Quote(dir))
 	return nil
 }
 
@@ -184,8 +186,10 @@ func consistsOf(s, first, more string) bool {
 func isIdentifier(s string) bool { return consistsOf(s, letters+"_", digits) }
 
 // importEnv leaves out what is not set, as docker run -e NAME does, so that
-// http_proxy and its kin can be named wherever they may be of use.
+// http_proxy and its kin can be named wherever they may be of use. A value may be
+// a password: it is not traced, and not shown with the script.
 func (e *evaluator) importEnv(s statement) error {
+	var exports, shown []string
 	for _, arg := range s.args {
 		name, as, renamed := strings.Cut(arg.text, ":")
 		if !renamed {
@@ -195,9 +199,18 @@ func (e *evaluator) importEnv(s statement) error {
 			return usage(arg.from, "", "%s: not the name of a variable: %s", s.name.text, Quote(arg.text))
 		}
 		if value, ok := e.getenv(name); ok {
-			e.emit("export " + as + "=" + Quote(value))
+			exports = append(exports, "export "+as+"="+Quote(value))
+			shown = append(shown, "# import-env "+arg.text)
 		}
 	}
+	if len(exports) == 0 {
+		return nil
+	}
+	l := e.layerNow()
+	l.parts = append(l.parts, part{
+		text:  "{ set +x; } 2>/dev/null\n" + strings.Join(exports, "\n") + "\nset -x",
+		shown: strings.Join(shown, "\n"),
+	})
 	return nil
 }
 

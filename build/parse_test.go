@@ -69,9 +69,9 @@ func TestScripts(t *testing.T) {
 		{"--comment a b --comment", []string{}},
 		{"-x a --namespace n␤s -x b -l -x c", []string{"a\n", "# namespace \"n\\ns\"\nb\n", "# namespace \"n\\ns\"\nc\n"}},
 		{"--namespace n", []string{}},
-		{"--align-cwd", []string{"cd '" + dir + "'\n"}},
+		{"--align-cwd", []string{"mkdir -p -- '" + dir + "'\ncd '" + dir + "'\n"}},
 		{"--import-env PLASH_TEST_ENV PLASH_TEST_UNSET PLASH_TEST_ENV:AS", []string{
-			"export PLASH_TEST_ENV='it'\\''s $HOME\n'\nexport AS='it'\\''s $HOME\n'\n",
+			"{ set +x; } 2>/dev/null\nexport PLASH_TEST_ENV='it'\\''s $HOME\n'\nexport AS='it'\\''s $HOME\n'\nset -x\n",
 		}},
 		{"--import-env PLASH_TEST_UNSET", []string{}},
 		{"--bust-cache", []string{"# never cached\n"}},

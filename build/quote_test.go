@@ -135,8 +135,21 @@ func TestImportEnvValues(t *testing.T) {
 	}
 	script := scripts(t, append(append([]string{"--import-env"}, args...), "--run", show.String())...)[0]
 	eachShell(t, func(t *testing.T, shell []string) {
-		out, _ := runScript(t, shell, t.TempDir(), script)
+		out, log := runScript(t, shell, t.TempDir(), script)
 		compareWords(t, strings.Split(strings.TrimSuffix(out, "\x00"), "\x00"), words)
+		if log != "" {
+			t.Errorf("values are traced: %q", log)
+		}
+	})
+}
+
+func TestTraceGoesOnAfterImportEnv(t *testing.T) {
+	t.Setenv("PLASH_TEST_SECRET", "secret")
+	script := scripts(t, "--import-env", "PLASH_TEST_SECRET", "--run", "true")[0]
+	eachShell(t, func(t *testing.T, shell []string) {
+		if _, log := runScript(t, shell, t.TempDir(), script); log != "--> true\n" {
+			t.Errorf("log %q", log)
+		}
 	})
 }
 

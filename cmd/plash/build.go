@@ -127,38 +127,8 @@ func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, s str
 			return importexport.Resolve(ctx, st, name, importSettings(false, s))
 		},
 		RunLayer: func(ctx context.Context, parent container.ID, script string) (*cas.Staged, error) {
-			layer, err := runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Stderr: s.err})
-			return layer, scriptError(err)
+			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Stderr: s.err})
 		},
 	}
 	return b.Build(ctx, plan)
-}
-
-// failedScript is a script that ran and failed, as package build wants to be
-// told of it.
-type failedScript struct{ *runtime.CommandError }
-
-func (e failedScript) ExitCode() int { return e.Code }
-func (e failedScript) Unwrap() error { return e.CommandError }
-
-// brokenStep is a script that could not be run; it must not be taken for one that
-// failed, though what it stands for may have an exit code.
-type brokenStep struct{ err error }
-
-func (e *brokenStep) Error() string { return e.err.Error() }
-func (e *brokenStep) Hint() string  { return carriedHint(e.err) }
-
-// scriptError tells the two apart.
-func scriptError(err error) error {
-	var (
-		failed  *runtime.CommandError
-		unknown *runtime.ExitError
-	)
-	switch {
-	case errors.As(err, &failed):
-		return failedScript{failed}
-	case errors.As(err, &unknown):
-		return &brokenStep{err}
-	}
-	return err
 }
