@@ -39,6 +39,11 @@ import (
 // lets this process do, is the reason that a backend cannot work here.
 var ErrUnsupported = errors.New("not supported by this kernel or not permitted here")
 
+// ErrUpper is wrapped by errors of [Open] where the layers can be mounted, but
+// not with this upper directory: its filesystem cannot hold one (overlayfs itself,
+// network filesystems), or upper and work directory do not fit together.
+var ErrUpper = errors.New("cannot be an upper directory")
+
 // A Backend is a way to have the content of layers mounted.
 type Backend string
 

@@ -83,7 +83,9 @@ func openOverlay(l *lowers, o *Options, x xino) (*Mount, error) {
 		return &Mount{fd: fd}, nil
 	case o.Upper == "":
 		return nil, fmt.Errorf("mount overlayfs of %d layers, read-only: %w", len(*l), classify(err))
-	case !overlaysWithout(l, x):
+	case overlaysWithout(l, x):
+		err = fmt.Errorf("%w: %w", ErrUpper, err)
+	default:
 		err = classify(err)
 	}
 	return nil, fmt.Errorf("mount overlayfs of %d layers with upper directory %s: %w", len(*l), o.Upper, err)

@@ -46,6 +46,9 @@ func (im *image) open(ctx context.Context, o overlay.Options) (*overlay.Mount, e
 		if err == nil {
 			return m, nil
 		}
+		if errors.Is(err, overlay.ErrUpper) {
+			err = &hintedError{err, "ext4, xfs, btrfs and tmpfs can hold an upper directory; overlayfs and network filesystems cannot"}
+		}
 		errs = append(errs, err)
 		if !errors.Is(err, overlay.ErrUnsupported) {
 			break

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
@@ -62,7 +64,7 @@ func RunLayer(ctx context.Context, st *container.Store, parent container.ID, o L
 		err = errors.Join(err, scratch.Remove())
 	}()
 	s := &step{scratch: scratch, options: o, signals: signals}
-	staged, err := s.run(ctx, st, parent)
+	staged, err := s.make(ctx, st, parent)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		// What failed because it was told to stop is not worth telling.
 		return nil, cause
@@ -73,6 +75,7 @@ func RunLayer(ctx context.Context, st *container.Store, parent container.ID, o L
 // A step is one RunLayer.
 type step struct {
 	scratch *cas.Scratch
+	memory  string // a tmpfs in the step's mount namespace
 	options LayerOptions
 	signals *interrupts
 	upper   string
@@ -81,8 +84,27 @@ type step struct {
 	script  *os.File
 }
 
-func (s *step) run(ctx context.Context, st *container.Store, parent container.ID) (*cas.Staged, error) {
-	err := s.prepare()
+func (s *step) make(ctx context.Context, st *container.Store, parent container.ID) (_ *cas.Staged, err error) {
+	var upper *os.File
+	err = inNamespace(func() (err error) {
+		upper, err = s.run(ctx, st, parent)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, upper.Close()) }()
+	// Not in the namespace: link(2) wants to see the store by the same mount that
+	// the caller publishes the layer by.
+	return overlay.PackUpper(ctx, st.CAS(), upper)
+}
+
+// run returns the upper directory after the command. It is to be called in a
+// private mount namespace.
+func (s *step) run(ctx context.Context, st *container.Store, parent container.ID) (upper *os.File, err error) {
+	if s.memory, err = mountMemory(st.CAS()); err == nil {
+		err = s.prepare()
+	}
 	if err == nil {
 		err = withImage(ctx, st, parent, func(im *image) error { return s.mount(ctx, im) })
 	}
@@ -99,13 +121,17 @@ func (s *step) run(ctx context.Context, st *container.Store, parent container.ID
 	if err != nil && !(s.options.IgnoreStatus && errors.As(err, &failed)) {
 		return nil, err
 	}
-	return packUpper(ctx, st.CAS(), s.upper)
+	upper, err = os.Open(s.upper)
+	if err != nil {
+		return nil, fmt.Errorf("pack layer: %w", err)
+	}
+	return upper, nil
 }
 
 // prepare fills in the options' defaults, and what the init is told.
 func (s *step) prepare() error {
 	o := &s.options
-	s.config = initConfig{At: s.scratch.Path(), Argv: o.Argv, Env: o.Env, Umask: -1}
+	s.config = initConfig{At: s.memory, Argv: o.Argv, Env: o.Env, Umask: -1}
 	if o.Script == "" {
 		return s.prepareCommand()
 	}
@@ -157,16 +183,21 @@ func (s *step) prepareScript() (err error) {
 }
 
 // mount makes the container's root, with an upper directory that will become
-// the layer and with mount points below all layers, where they leave no trace.
+// the layer and with mount points below all layers, where they leave no trace. The
+// upper directory lies on the store's disk, or in memory if that cannot hold one.
 func (s *step) mount(ctx context.Context, im *image) error {
-	dir := s.scratch.Path()
-	below, err := im.missing(ctx, s.config.Binds, func() (string, error) {
-		name := filepath.Join(dir, "s")
-		return name, os.Mkdir(name, 0o755)
-	})
+	below, err := im.missing(ctx, s.config.Binds, func() (string, error) { return s.memory, nil })
 	if err != nil {
 		return err
 	}
+	err = s.mountUpper(ctx, im, s.scratch.Path(), below)
+	if errors.Is(err, overlay.ErrUpper) || errors.Is(err, unix.EOPNOTSUPP) {
+		err = s.mountUpper(ctx, im, s.memory, below)
+	}
+	return err
+}
+
+func (s *step) mountUpper(ctx context.Context, im *image, dir string, below []string) (err error) {
 	s.upper = filepath.Join(dir, "u")
 	work := filepath.Join(dir, "w")
 	if err := makeUpper(ctx, im, s.upper, work); err != nil {
@@ -174,16 +205,6 @@ func (s *step) mount(ctx context.Context, im *image) error {
 	}
 	s.root, err = im.open(ctx, overlay.Options{Upper: s.upper, Work: work, Volatile: true, Below: below})
 	return err
-}
-
-// packUpper makes a layer of an upper directory.
-func packUpper(ctx context.Context, store *cas.Store, upper string) (_ *cas.Staged, err error) {
-	dir, err := os.Open(upper)
-	if err != nil {
-		return nil, fmt.Errorf("pack layer: %w", err)
-	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
-	return overlay.PackUpper(ctx, store, dir)
 }
 
 // PackDir makes a layer of the content of a directory, to go on a container. It

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	goruntime "runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,34 @@ func enterNamespace() error {
 		return fmt.Errorf("make private mount namespace: %w", err)
 	}
 	return makeSlave()
+}
+
+// inNamespace calls f on a thread that has a mount namespace of its own, and that
+// ends with f: so do the mounts that f leaves, unless a process that f started
+// is in the namespace.
+func inNamespace(f func() error) error {
+	done := make(chan error, 1)
+	go namespaceThread(done, f)
+	return <-done
+}
+
+func namespaceThread(done chan<- error, f func() error) {
+	goruntime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The first thread does not end before the process. While it is locked here,
+		// another goroutine runs elsewhere.
+		namespaced := make(chan error, 1)
+		go namespaceThread(namespaced, f)
+		done <- <-namespaced
+		goruntime.UnlockOSThread()
+		return
+	}
+	// Never unlocked: the Go runtime ends the thread with the goroutine.
+	if err := enterNamespace(); err != nil {
+		done <- err
+		return
+	}
+	done <- f()
 }
 
 // makeSlave cuts the way that mounts would take from this namespace to the

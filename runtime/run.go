@@ -42,11 +42,12 @@ type RunOptions struct {
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
 	goruntime.LockOSThread()
 	r := &run{env: os.Environ(), upper: o.Upper, work: o.Work}
-	err := r.prepare(ctx, st, id, o)
-	if err != nil {
-		return notStarted(errors.Join(err, r.discard()))
+	if err := r.prepare(ctx, st, id, o); err != nil {
+		if r.root != nil {
+			err = errors.Join(err, r.root.Close())
+		}
+		return notStarted(err)
 	}
-	// From here on a scratch directory is out of sight, and left to Reclaim.
 	if err := enterRoot(r.root.FD()); err != nil {
 		return notStarted(err)
 	}
@@ -71,7 +72,6 @@ type run struct {
 	env         []string
 	who         *identity // nil: stay who we are
 	dir         string    // working directory; "" if it has no name
-	scratch     *cas.Scratch
 	upper, work string
 	root        *overlay.Mount
 }
@@ -131,22 +131,31 @@ func workingDir() string {
 	return string(buf[:n-1])
 }
 
-// openDiscarded mounts the container with an upper directory in memory: on a tmpfs
-// that is in this mount namespace alone and goes with it, whoever is killed
-// when. (On disk, making and removing the directories takes a millisecond more.)
+// openDiscarded mounts the container with an upper directory in memory. (On disk,
+// making and removing the directories takes a millisecond more.)
 func (r *run) openDiscarded(ctx context.Context, im *image) error {
-	at, err := im.cas.MountPoint()
+	at, err := mountMemory(im.cas)
 	if err != nil {
 		return err
-	}
-	if err := unix.Mount("plash", at, "tmpfs", 0, "mode=0700"); err != nil {
-		return fmt.Errorf("mount tmpfs for what the command writes: %w", err)
 	}
 	r.upper, r.work = filepath.Join(at, "u"), filepath.Join(at, "w")
 	if err := makeUpper(ctx, im, r.upper, r.work); err != nil {
 		return err
 	}
 	return r.open(ctx, im, at, overlay.Options{Upper: r.upper, Work: r.work, Volatile: true})
+}
+
+// mountMemory mounts a tmpfs in the calling thread's private mount namespace. It
+// goes with that, whoever is killed when.
+func mountMemory(s *cas.Store) (dir string, err error) {
+	dir, err = s.MountPoint()
+	if err != nil {
+		return "", err
+	}
+	if err := unix.Mount("plash", dir, "tmpfs", 0, "mode=0700"); err != nil {
+		return "", fmt.Errorf("mount tmpfs at %s: %w", dir, err)
+	}
+	return dir, nil
 }
 
 // makeUpper makes an upper and a work directory.
@@ -172,13 +181,7 @@ func (r *run) openKept(ctx context.Context, im *image, binds []bind) error {
 		}
 		*dir = abs
 	}
-	below, err := im.missing(ctx, binds, func() (string, error) {
-		var err error
-		if r.scratch, err = im.cas.Scratch("run"); err != nil {
-			return "", err
-		}
-		return r.scratch.Path(), nil
-	})
+	below, err := im.missing(ctx, binds, func() (string, error) { return mountMemory(im.cas) })
 	if err != nil {
 		return err
 	}
@@ -191,36 +194,13 @@ func (r *run) open(ctx context.Context, im *image, at string, o overlay.Options)
 		return err
 	}
 	r.root = m
-	if r.scratch != nil {
-		noteUser(r.scratch, m)
-	}
 	return m.AttachTo(at)
 }
 
-// noteUser tells a scratch directory that it is in use as long as the mount is,
-// before that is attached, as it may go on top of the directory.
-func noteUser(scratch *cas.Scratch, m *overlay.Mount) {
-	var st unix.Stat_t
-	if unix.Fstat(m.FD(), &st) == nil {
-		scratch.UsedBy(st.Dev)
-	}
-}
-
-// discard gives back what a run that will not happen has taken.
-func (r *run) discard() error {
-	var errs []error
-	if r.root != nil {
-		errs = append(errs, r.root.Close())
-	}
-	if r.scratch != nil {
-		errs = append(errs, r.scratch.Remove())
-	}
-	return errors.Join(errs...)
-}
-
 // missing makes the mount points for binds that the container lacks, in a
-// directory that dir makes, to go below its layers.
-func (im *image) missing(ctx context.Context, binds []bind, dir func() (string, error)) (below []string, err error) {
+// directory to go below its layers. Memory gives a place for that: on the store's
+// disk, if that is an overlayfs, the directory would lie too deep for another one.
+func (im *image) missing(ctx context.Context, binds []bind, memory func() (string, error)) (below []string, err error) {
 	m, err := im.open(ctx, overlay.Options{})
 	if err != nil {
 		return nil, err
@@ -229,7 +209,14 @@ func (im *image) missing(ctx context.Context, binds []bind, dir func() (string, 
 	if m.FD() < 0 {
 		return nil, nil // before Linux 5.2: they are made in the upper directory
 	}
-	made, err := skeleton(m.FD(), binds, dir)
+	made, err := skeleton(m.FD(), binds, func() (string, error) {
+		dir, err := memory()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(dir, "below")
+		return dir, os.Mkdir(dir, 0o755)
+	})
 	if err != nil || made == "" {
 		return nil, err
 	}

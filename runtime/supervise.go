@@ -9,22 +9,19 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	goruntime "runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // supervise runs the step's command under an init in namespaces of its own, and
-// waits until both are gone. The error is nil, a [CommandError], an [ExitError],
+// waits until both are gone. The calling goroutine is locked to its thread:
+// Pdeathsig is sent when the thread ends that forked. The error is nil, a [CommandError], an [ExitError],
 // or says what went wrong in between.
 func (s *step) supervise(ctx context.Context) error {
 	if s.root.FD() < 0 {
 		return errors.New("run a build step: this needs detached mounts (Linux 5.2)")
 	}
-	// Pdeathsig is sent when the thread ends that forked.
-	goruntime.LockOSThread()
-	defer goruntime.UnlockOSThread()
 	in, err := s.startInit()
 	if err != nil {
 		return fmt.Errorf("start init of the step: %w", err)
