@@ -13,48 +13,118 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A WriteError says that what was exported could not be written to where it was
+// to go: that place, not the store, is full or damaged.
+type WriteError struct {
+	Name string // of the file, as it was given
+	Err  error
+}
+
+func (e *WriteError) Error() string { return fmt.Sprintf("write %s: %v", e.Name, e.Err) }
+func (e *WriteError) Unwrap() error { return e.Err }
+
+// NewWriter returns a writer to w whose errors are of type [WriteError].
+func NewWriter(w io.Writer, name string) io.Writer { return &namedWriter{w, name} }
+
+type namedWriter struct {
+	io.Writer
+	name string
+}
+
+func (w *namedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	return n, writeError(w.name, err)
+}
+
+// writeError gives an error the name that the user knows the file by: that in
+// a [fs.PathError] is of a temporary file.
+func writeError(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return &WriteError{Name: name, Err: err}
+}
+
 // WriteFile makes path hold what write writes. An existing file is replaced
 // only when all of it is written and on the disk; an error leaves it as it was
 // and nothing beside it. A pipe or a device at path is written to as it is; a
-// symbolic link is followed.
+// symbolic link is followed, also to where no file is yet. What goes wrong with
+// the file is a [WriteError].
 func WriteFile(path string, write func(io.Writer) error) error {
-	target, err := filepath.EvalSymlinks(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		target, err = path, nil
-	}
-	if err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	info, err := os.Stat(target)
+	mode := os.FileMode(0)
+	// Following the link here lets the kernel refuse one that is another user's
+	// trap (proc_sys_fs(5), protected_symlinks).
+	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return replaceFile(target, 0, write)
 	case err != nil:
-		return fmt.Errorf("write: %w", err)
+		return writeError(path, err)
 	case info.IsDir():
-		return fmt.Errorf("write %s: %w", path, unix.EISDIR)
+		return writeError(path, unix.EISDIR)
 	case info.Mode().IsRegular():
-		return replaceFile(target, info.Mode().Perm(), write)
+		mode = info.Mode().Perm()
+	default:
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return writeError(path, err)
+		}
+		return errors.Join(write(NewWriter(f, path)), writeError(path, f.Close()))
 	}
-	f, err := os.OpenFile(target, os.O_WRONLY, 0)
+	target, err := followLinks(path)
 	if err != nil {
-		return fmt.Errorf("write: %w", err)
+		return writeError(path, err)
 	}
-	return errors.Join(write(f), f.Close())
+	return replaceFile(path, target, mode, write)
 }
 
-// replaceFile writes a new file and renames it to path. mode is that of the
-// file it replaces, 0 where there is none.
-func replaceFile(path string, mode os.FileMode, write func(io.Writer) error) (err error) {
-	dir, err := os.Open(filepath.Dir(path))
+// maxLinks is how many symbolic links the kernel follows in a path, too.
+const maxLinks = 40
+
+// followLinks returns where a file is, or would be made, that is opened as path:
+// the directory without links, and a name that is none. The paths are not cleaned,
+// as a/../b is another place where a is a link.
+func followLinks(path string) (string, error) {
+	for range maxLinks {
+		dir, name := filepath.Split(path)
+		if dir == "" {
+			dir = "."
+		}
+		dir, err := filepath.EvalSymlinks(dir)
+		if err != nil {
+			return "", err
+		}
+		path = filepath.Join(dir, name)
+		link, err := os.Readlink(path)
+		switch {
+		case errors.Is(err, unix.EINVAL), errors.Is(err, fs.ErrNotExist):
+			return path, nil
+		case err != nil:
+			return "", err
+		case filepath.IsAbs(link):
+			path = link
+		default:
+			path = dir + "/" + link
+		}
+	}
+	return "", unix.ELOOP
+}
+
+// replaceFile writes a new file and renames it to target, which is what the user
+// calls path. mode is that of the file it replaces, 0 where there is none.
+func replaceFile(path, target string, mode os.FileMode, write func(io.Writer) error) (err error) {
+	dir, err := os.Open(filepath.Dir(target))
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return writeError(path, err)
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	name := ".plash-" + rand.Text() // not of path's name, which may be as long as names get
 	f, named, err := createUnnamed(dir, name)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return writeError(path, err)
 	}
 	defer func() {
 		err = errors.Join(err, f.Close())
@@ -64,26 +134,26 @@ func replaceFile(path string, mode os.FileMode, write func(io.Writer) error) (er
 	}()
 	if mode != 0 {
 		if err := f.Chmod(mode); err != nil {
-			return fmt.Errorf("write %s: %w", path, err)
+			return writeError(path, err)
 		}
 	}
-	if err := write(f); err != nil {
+	if err := write(NewWriter(f, path)); err != nil {
 		return err // says itself what it is about
 	}
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return writeError(path, err)
 	}
 	if !named {
 		if err := linkUnnamed(f, dir, name); err != nil {
-			return fmt.Errorf("write %s: %w", path, err)
+			return writeError(path, err)
 		}
 		named = true
 	}
-	if err := unix.Renameat(int(dir.Fd()), name, int(dir.Fd()), filepath.Base(path)); err != nil {
-		return fmt.Errorf("write %s: rename: %w", path, err)
+	if err := unix.Renameat(int(dir.Fd()), name, int(dir.Fd()), filepath.Base(target)); err != nil {
+		return writeError(path, fmt.Errorf("rename: %w", err))
 	}
 	if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("write %s: %w", path, err)
+		return writeError(path, err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ihucos/plash/build"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport"
 	"github.com/ihucos/plash/runtime"
 )
 
@@ -54,7 +55,10 @@ func hintOf(err error) string {
 	if hint := carriedHint(err); hint != "" {
 		return hint
 	}
+	var output *importexport.WriteError
 	switch {
+	case errors.As(err, &output):
+		return "" // the rest is about the store
 	case errors.Is(err, container.ErrNotFound):
 		return "`plash-list` shows the containers there are"
 	case errors.Is(err, syscall.ENOSPC):

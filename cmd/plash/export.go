@@ -38,7 +38,7 @@ func runExportTar(ctx context.Context, o exportTarOptions, s streams) error {
 		return err
 	}
 	if toStdout {
-		return importexport.ExportTar(ctx, st, id, s.out)
+		return importexport.ExportTar(ctx, st, id, importexport.NewWriter(s.out, standardOutput))
 	}
 	return importexport.WriteFile(o.file, func(w io.Writer) error {
 		return importexport.ExportTar(ctx, st, id, w)

@@ -158,9 +158,9 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 // exit code: signals INT 130 plash-import-tar fifo. Its output goes where that of
 // exec goes.
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
-	numbers := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}
+	numbers := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT}
 	if neg || len(args) < 3 || numbers[args[0]] == 0 {
-		ts.Fatalf("usage: signals INT|TERM|HUP CODE PROGRAM [ARG…]")
+		ts.Fatalf("usage: signals INT|TERM|HUP|QUIT CODE PROGRAM [ARG…]")
 	}
 	want, err := strconv.Atoi(args[1])
 	ts.Check(err)

@@ -44,6 +44,15 @@ func catchSignals(expire func(syscall.Signal)) (context.Context, *signals) {
 			signal.Notify(c.incoming, sig)
 		}
 	}
+	// Go does not know whether SIGQUIT was ignored: its runtime, which prints all
+	// stacks at this signal, keeps only an ignored SIGINT and SIGHUP that way
+	// (signal_unix.go, sigInstallGoHandler). A shell ignores SIGINT and SIGQUIT
+	// together, in the background jobs of a script (POSIX, 2.12).
+	if signal.Ignored(syscall.SIGINT) {
+		signal.Ignore(syscall.SIGQUIT)
+	} else {
+		signal.Notify(c.incoming, syscall.SIGQUIT)
+	}
 	go c.listen(ctx)
 	return ctx, c
 }
@@ -58,14 +67,32 @@ func (c *signals) listen(ctx context.Context) {
 				continue
 			}
 			c.got = sig
-			signal.Stop(c.incoming)
+			c.restoreDefault()
 			c.cancel()
-			time.AfterFunc(grace, func() { c.expire(sig.(syscall.Signal)) })
 			return
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// restoreDefault lets the next signal end the process, and the time too. The
+// default action that Go has for SIGQUIT is no use to anyone.
+func (c *signals) restoreDefault() {
+	signal.Stop(c.incoming)
+	quit := make(chan os.Signal, 1)
+	if !signal.Ignored(syscall.SIGQUIT) {
+		signal.Notify(quit, syscall.SIGQUIT)
+	}
+	first := c.got.(syscall.Signal)
+	go func() {
+		select {
+		case <-quit:
+			c.expire(syscall.SIGQUIT)
+		case <-time.After(grace):
+			c.expire(first)
+		}
+	}()
 }
 
 // stop ends the catching and returns the signal that has come, 0 for none.

@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/ihucos/plash/importexport"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,11 +38,12 @@ func (s streams) result(a ...any) error {
 
 // print writes text to standard output as it is.
 func (s streams) print(text string) error {
-	if _, err := io.WriteString(s.out, text); err != nil {
-		return fmt.Errorf("write the result: %w", err)
-	}
-	return nil
+	_, err := io.WriteString(importexport.NewWriter(s.out, standardOutput), text)
+	return err
 }
+
+// standardOutput is what errors call it.
+const standardOutput = "standard output"
 
 // warn tells of a trouble that does not end the command.
 func (s streams) warn(name string, err error) {
