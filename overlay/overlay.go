@@ -120,6 +120,11 @@ func (m *Mount) FD() int { return m.fd }
 func (m *Mount) AttachTo(dir string) error {
 	if m.attach == nil {
 		err := unix.MoveMount(m.fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		if errors.Is(err, unix.EINVAL) {
+			if fi, statErr := os.Stat(dir); statErr == nil && !fi.IsDir() {
+				err = unix.ENOTDIR
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("attach mount to %s: %w", dir, err)
 		}

@@ -311,9 +311,9 @@ func TestOpenErrors(t *testing.T) {
 		if _, err := Open(ctx, s, layers, Options{Backend: b, Upper: dir}); err == nil {
 			t.Error("upper directory without a work directory is taken")
 		}
-		o = Options{Backend: b, Upper: "/proc", Work: "/proc"}
+		o = Options{Backend: b, Upper: "/proc/sys", Work: "/proc/bus"}
 		// Another backend would not help.
-		if _, err := Open(ctx, s, layers, o); !errors.Is(err, unix.EINVAL) || errors.Is(err, ErrUnsupported) {
+		if _, err := Open(ctx, s, layers, o); !errors.Is(err, ErrUpper) || !errors.Is(err, unix.EINVAL) || errors.Is(err, ErrUnsupported) {
 			t.Errorf("upper directory where none can be: %v", err)
 		}
 	}

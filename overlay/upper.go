@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -98,4 +99,51 @@ func setRoot(fd int, mode uint32, uid, gid int, mtime unix.Timespec) error {
 		return fmt.Errorf("set time: %w", err)
 	}
 	return nil
+}
+
+// upperFault finds out why overlayfs does not take an upper and a work directory,
+// where the reason is theirs and not their filesystem's; nil if it finds nothing.
+func upperFault(upper, work string) error {
+	var st [2]unix.Stat_t
+	for i, dir := range []string{upper, work} {
+		what := []string{"upper", "work"}[i]
+		if err := unix.Stat(dir, &st[i]); err != nil {
+			return fmt.Errorf("%s directory %s: %w", what, dir, err)
+		}
+		if st[i].Mode&unix.S_IFMT != unix.S_IFDIR {
+			return fmt.Errorf("%s directory %s: %w", what, dir, unix.ENOTDIR)
+		}
+	}
+	var fault string
+	switch {
+	case sameFile(&st[0], &st[1]):
+		fault = "are one directory"
+	case st[0].Dev != st[1].Dev:
+		fault = "are on two filesystems"
+	case liesIn(work, &st[0]):
+		fault = "must be apart: the second lies in the first"
+	case liesIn(upper, &st[1]):
+		fault = "must be apart: the first lies in the second"
+	default:
+		return nil
+	}
+	return fmt.Errorf("upper directory %s and work directory %s %s", upper, work, fault)
+}
+
+func sameFile(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
+
+// liesIn tells whether a directory lies below the one that above describes.
+func liesIn(dir string, above *unix.Stat_t) bool {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return false
+	}
+	for dir != "/" && dir != "." {
+		dir = filepath.Dir(dir)
+		var st unix.Stat_t
+		if unix.Stat(dir, &st) == nil && sameFile(&st, above) {
+			return true
+		}
+	}
+	return false
 }

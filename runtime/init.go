@@ -30,10 +30,10 @@ type initConfig struct {
 	Argv, Env []string
 	Dir       string // working directory; where it is not there, /
 	Umask     int    // -1: leave it
-	// HasScript adds the script's name as the last argument. The init keeps it
-	// open, and the shell opens it by the init's descriptor: nothing has to be put
-	// into the container, the processes of the step have no descriptor too much,
-	// and the script may be of any length.
+	// HasScript adds the script's name as the last argument, for scripts that are
+	// too long to be an argument themselves. The init keeps the file open, and the
+	// shell opens it by the init's descriptor: nothing has to be put into the
+	// container, and the processes of the step have no descriptor too much.
 	HasScript bool
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -155,6 +156,11 @@ func (s *step) prepareCommand() (err error) {
 	return err
 }
 
+// maxScriptArg is how long a script may be that the shell gets as an argument. An
+// argument has 128 KiB at most, and so much is what all of them and the environment
+// have together where the stack may not grow (execve(2)).
+const maxScriptArg = 64 << 10
+
 func (s *step) prepareScript() (err error) {
 	o, c := &s.options, &s.config
 	if c.Env == nil {
@@ -172,6 +178,11 @@ func (s *step) prepareScript() (err error) {
 	}
 	if o.Stdout == nil {
 		o.Stdout = o.Stderr
+	}
+	if len(o.Script) <= maxScriptArg && !strings.Contains(o.Script, "\x00") {
+		// So the shell's messages begin with "sh: ", and not with a file's name.
+		c.Argv = []string{"sh", "-l", "-c", "--", o.Script, "sh"}
+		return nil
 	}
 	c.Argv, c.HasScript = []string{"sh", "-l"}, true
 	name := filepath.Join(s.scratch.Path(), "script")

@@ -97,6 +97,21 @@ func TestLayerScriptSurroundings(t *testing.T) {
 	equal(t, "surroundings", text, "export HOME='/root'\nexport PATH='"+defaultPath+"'\n/\n0022\n/dev/null\n2 processes\n"+string(host))
 }
 
+// TestLayerScriptMessages: what the shell says names nothing that is plash's.
+func TestLayerScriptMessages(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct{ script, want string }{
+		{"true\nnosuchcommand", "sh: line 1: nosuchcommand: not found\n"}, // busybox counts from 0 there
+		{"-nosuchcommand", "sh: -nosuchcommand: not found\n"},
+		{"if", "sh: syntax error: unexpected end of file (expecting \"then\")\n"},
+		{"echo $0", "sh\n"},
+	} {
+		_, text, _ := w.layer(LayerOptions{Script: tt.script})
+		text = strings.Replace(text, "line 0: ", "", 1)
+		equal(t, tt.script, text, tt.want)
+	}
+}
+
 func TestLayerLongScript(t *testing.T) {
 	w := newWorld(t)
 	var b strings.Builder
@@ -278,7 +293,7 @@ func TestLayerInterrupted(t *testing.T) {
 	for _, tt := range []struct {
 		signal syscall.Signal
 		code   int
-	}{{syscall.SIGINT, 130}, {syscall.SIGTERM, 143}, {syscall.SIGHUP, 129}} {
+	}{{syscall.SIGINT, 130}, {syscall.SIGTERM, 143}, {syscall.SIGHUP, 129}, {syscall.SIGQUIT, 131}} {
 		mark := fmt.Sprintf("1618%d%d", int(tt.signal), os.Getpid())
 		cmd := w.command(call{Op: "layer", Layer: LayerOptions{Script: "sleep " + mark}})
 		var errs strings.Builder
@@ -357,4 +372,13 @@ func TestLayerOnOverlay(t *testing.T) {
 		}
 	}
 	equal(t, "built and run", w.sh(o, script), "2\nbuilt\nresolv.conf")
+}
+
+func TestLayerWithoutProc(t *testing.T) {
+	w := newWorld(t)
+	cmd := w.command(call{Op: "layer", Layer: LayerOptions{Script: "true"}})
+	cmd = exec.Command("unshare", append([]string{"-m", "sh", "-c", `umount -l /proc && exec "$0" "$@"`}, cmd.Args...)...)
+	r := w.wait(cmd)
+	equal(t, "exit code", r.code, 1)
+	contains(t, "error", r.err, "find the own program: stat /proc/self/exe: no such file or directory")
 }

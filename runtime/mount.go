@@ -27,17 +27,15 @@ type MountOptions struct {
 // Mount attaches a container at a directory. The mount stays until [Unmount] or
 // umount(8), which takes everything away that belongs to it.
 func Mount(ctx context.Context, st *container.Store, id container.ID, dir string, o MountOptions) error {
+	if dir == "" {
+		return fmt.Errorf("mount container %v: no directory given", id)
+	}
 	at, err := filepath.Abs(dir)
+	if err == nil {
+		err = absUpper(&o.Upper, &o.Work)
+	}
 	if err != nil {
 		return fmt.Errorf("mount container %v: %w", id, err)
-	}
-	for _, p := range []*string{&o.Upper, &o.Work} {
-		if *p == "" {
-			continue
-		}
-		if *p, err = filepath.Abs(*p); err != nil {
-			return fmt.Errorf("mount container %v: %w", id, err)
-		}
 	}
 	return withImage(ctx, st, id, func(im *image) error {
 		m, err := im.open(ctx, overlay.Options{Upper: o.Upper, Work: o.Work})
@@ -50,6 +48,9 @@ func Mount(ctx context.Context, st *container.Store, id container.ID, dir string
 
 // Unmount takes away what [Mount] attached at a directory, and nothing else.
 func Unmount(dir string) error {
+	if dir == "" {
+		return errors.New("unmount: no directory given")
+	}
 	at, err := filepath.Abs(dir)
 	if err == nil {
 		at, err = filepath.EvalSymlinks(at)

@@ -160,3 +160,51 @@ func TestDeescalateSudo(t *testing.T) {
 	r = run("SUDO_UID=4294967295", "SUDO_GID=1")
 	equal(t, "exit code", r.code, 125)
 }
+
+// TestMountRefuses what makes no sense, and says why.
+func TestMountRefuses(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	at := filepath.Join(dir, "at")
+	for _, d := range []string{"at", "up", "work", "up/in", "work/in"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	up, work := filepath.Join(dir, "up"), filepath.Join(dir, "work")
+	for _, tt := range []struct{ at, upper, work, want string }{
+		{"", "", "", "no directory given"},
+		{file, "", "", "not a directory"},
+		{at, up, "", "belong together"},
+		{at, "", work, "belong together"},
+		{at, up, up, "are one directory"},
+		{at, up, filepath.Join(up, "in"), "the second lies in the first"},
+		{at, filepath.Join(work, "in"), work, "the first lies in the second"},
+		{at, up, "/dev/shm", "two filesystems"},
+		{at, file, work, "not a directory"},
+		{at, up, file, "not a directory"},
+		{at, filepath.Join(dir, "none"), work, "no such file or directory"},
+		{at, "/proc", "/proc/sys", "lies in"},
+	} {
+		err := Mount(t.Context(), w.st, w.id, tt.at, MountOptions{Upper: tt.upper, Work: tt.work})
+		if err == nil {
+			t.Errorf("%+v: mounted", tt)
+			_ = Unmount(tt.at)
+			continue
+		}
+		contains(t, "error", err.Error(), tt.want)
+		if tt.upper == "" || tt.at == "" {
+			continue
+		}
+		r := w.wait(w.command(call{Op: "run", Run: RunOptions{Argv: []string{"true"}, Upper: tt.upper, Work: tt.work}}))
+		equal(t, "exit code of a run", r.code, 125)
+		contains(t, "error", r.err, tt.want)
+	}
+	if err := Unmount(""); err == nil {
+		t.Error("unmounted nothing")
+	}
+}

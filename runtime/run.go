@@ -168,18 +168,30 @@ func makeUpper(ctx context.Context, im *image, upper, work string) error {
 	return overlay.PrepareUpper(ctx, im.cas, im.layers, upper)
 }
 
+// absUpper makes the names of an upper and a work directory absolute, if there
+// are any.
+func absUpper(upper, work *string) error {
+	if (*upper == "") != (*work == "") {
+		return errors.New("an upper and a work directory belong together")
+	}
+	for _, dir := range []*string{upper, work} {
+		if *dir == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return fmt.Errorf("upper directory %s: %w", *dir, err)
+		}
+		*dir = abs
+	}
+	return nil
+}
+
 // openKept mounts the container with the caller's upper directory, which is the
 // mount point too.
 func (r *run) openKept(ctx context.Context, im *image, binds []bind) error {
-	if r.upper == "" || r.work == "" {
-		return errors.New("an upper and a work directory belong together")
-	}
-	for _, dir := range []*string{&r.upper, &r.work} {
-		abs, err := filepath.Abs(*dir)
-		if err != nil {
-			return fmt.Errorf("upper directory: %w", err)
-		}
-		*dir = abs
+	if err := absUpper(&r.upper, &r.work); err != nil {
+		return err
 	}
 	below, err := im.missing(ctx, binds, func() (string, error) { return mountMemory(im.cas) })
 	if err != nil {

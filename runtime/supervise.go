@@ -64,8 +64,14 @@ func (s *step) startInit() (*runningInit, error) {
 	root := os.NewFile(uintptr(rootFD), "root")
 	defer root.Close()
 
+	exe, err := ownProgram()
+	if err != nil {
+		configIn.Close()
+		statusOut.Close()
+		return nil, err
+	}
 	cmd := &exec.Cmd{
-		Path:   "/proc/self/exe",
+		Path:   exe,
 		Args:   []string{initName},
 		Env:    []string{},
 		Stdout: s.options.Stdout,
@@ -86,6 +92,16 @@ func (s *step) startInit() (*runningInit, error) {
 		return nil, err
 	}
 	return &runningInit{cmd: cmd, config: configIn, status: statusOut, told: s.config}, nil
+}
+
+// ownProgram names this program for execve(2).
+func ownProgram() (string, error) {
+	const self = "/proc/self/exe"
+	_, err := os.Stat(self)
+	if err == nil {
+		return self, nil
+	}
+	return "", &hintedError{fmt.Errorf("find the own program: %w", err), "mount /proc: `mount -t proc proc /proc`"}
 }
 
 // wait tells the init what to do and waits for the end of it and of every process
