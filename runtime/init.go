@@ -148,10 +148,10 @@ func (c *initConfig) makeRoot() error {
 		return err
 	}
 	var shared []bind
-	proc := false
+	var proc *bind
 	for _, b := range c.Binds {
 		if b.Path == "/proc" {
-			proc = true
+			proc = &b
 			continue
 		}
 		shared = append(shared, b)
@@ -163,8 +163,11 @@ func (c *initConfig) makeRoot() error {
 	if err := unix.MoveMount(rootFD, "", unix.AT_FDCWD, c.At, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("attach container to %s: %w", c.At, err)
 	}
-	if proc {
-		if err := mountProc(rootFD); err != nil {
+	if proc != nil {
+		err := mountProc(rootFD)
+		if proc.Optional && imageLacksPlace(err) {
+			proc.leaveOut(err)
+		} else if err != nil {
 			return fmt.Errorf("mount /proc in the container: %w", err)
 		}
 	}

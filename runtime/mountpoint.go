@@ -163,10 +163,13 @@ func skeleton(root int, binds []bind, dir func() (string, error)) (made string, 
 			unix.Close(fd)
 			continue
 		}
-		if !errors.Is(err, unix.ENOENT) {
-			return "", fmt.Errorf("look for %s in the container: %w", b.Path, err)
+		var to string
+		if errors.Is(err, unix.ENOENT) {
+			to, err = canonical(root, b.Path)
 		}
-		to, err := canonical(root, b.Path)
+		if b.Optional && imageLacksPlace(err) {
+			continue // mounting it will tell
+		}
 		if err != nil {
 			return "", fmt.Errorf("look for %s in the container: %w", b.Path, err)
 		}

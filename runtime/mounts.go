@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -178,11 +179,35 @@ func (b bind) open() (source, error) {
 func mountSources(root int, sources []source) error {
 	defer closeSources(sources)
 	for _, s := range sources {
-		if err := s.mount(root); err != nil {
+		err := s.mount(root)
+		if s.Optional && imageLacksPlace(err) {
+			s.leaveOut(err)
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("mount %s in the container: %w", s.Path, err)
 		}
 	}
 	return nil
+}
+
+// leaveOut tells the user that the container does without.
+func (b bind) leaveOut(err error) {
+	fmt.Fprintf(os.Stderr, "plash: warning: %s is not shared with the container: %v\n", b.Path, err)
+}
+
+// errOtherFile says that a place for /etc/resolv.conf is something else.
+var errOtherFile = errors.New("it is a link to another file there")
+
+// imageLacksPlace says whether the reason that something could not be mounted is
+// what the image has, or has not, at its place.
+func imageLacksPlace(err error) bool {
+	for _, e := range []error{unix.ENOTDIR, unix.EISDIR, unix.ELOOP, unix.EXDEV, unix.ENAMETOOLONG, unix.ENOENT, errOtherFile} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s source) mount(root int) error {
@@ -191,10 +216,39 @@ func (s source) mount(root int) error {
 		return err
 	}
 	defer unix.Close(dst)
+	if err := s.fits(root, dst); err != nil {
+		return err
+	}
 	if s.cloned {
 		return unix.MoveMount(s.fd, "", dst, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	}
 	return unix.Mount(fdPath(s.fd), fdPath(dst), "", unix.MS_BIND|unix.MS_REC, "")
+}
+
+// fits says why a file of a container is no place for the source.
+func (s source) fits(root, dst int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(dst, &st); err != nil {
+		return err
+	}
+	switch dir := st.Mode&unix.S_IFMT == unix.S_IFDIR; {
+	case s.dir && !dir:
+		return unix.ENOTDIR
+	case !s.dir && dir:
+		return unix.EISDIR
+	case dir || !s.Optional:
+		return nil
+	}
+	// What is mounted on a file hides it. An image's /etc/resolv.conf may be a link,
+	// to /run/systemd/resolve/stub-resolv.conf for one, but not to any file.
+	to, err := canonical(root, s.Path)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(path.Base(to), "resolv") {
+		return fmt.Errorf("%w: /%s", errOtherFile, to)
+	}
+	return nil
 }
 
 // fdPath names an open file for system calls that know only paths.

@@ -229,3 +229,53 @@ func TestCanonical(t *testing.T) {
 		t.Errorf("loop: %q", got)
 	}
 }
+
+// TestRunUnusableMountPoints: what is shared by default is left out where an image
+// has no place for it; what is asked for is not.
+func TestRunUnusableMountPoints(t *testing.T) {
+	host, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		t.Skip(err)
+	}
+	resolv := func(e entry) []entry {
+		e.name = "etc/resolv.conf"
+		return []entry{{name: e.name, none: true}, {name: "run", dir: true}, {name: "run/my-resolv.conf", text: "covered"}, e}
+	}
+	for _, tt := range []struct {
+		name    string
+		entries []entry
+		left    string // what is left out
+		resolv  bool   // the host's is shared
+	}{
+		{"directory", resolv(entry{dir: true}), "/etc/resolv.conf", false},
+		{"loop", resolv(entry{link: "resolv.conf"}), "/etc/resolv.conf", false},
+		{"other file", resolv(entry{link: "/etc/passwd"}), "/etc/resolv.conf", false},
+		{"through a file", resolv(entry{link: "/etc/passwd/x"}), "/etc/resolv.conf", false},
+		{"link", resolv(entry{link: "../run/my-resolv.conf"}), "", true},
+		{"dangling", resolv(entry{link: "/var/run/a/resolv.conf"}), "", true},
+		{"no etc", []entry{{name: "etc", none: true}, {name: "etc", text: "file"}}, "/etc/resolv.conf", false},
+		{"no dev", []entry{{name: "dev", none: true}, {name: "dev", text: "file"}}, "/dev", true},
+		{"no proc", []entry{{name: "proc", none: true}, {name: "proc", text: "file"}}, "/proc", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, tt.entries...)
+			const script = "cat /etc/resolv.conf 2>&-; cat /etc/passwd 2>&- || :"
+			run := w.run("sh", "-c", script)
+			_, built, err := w.layer(LayerOptions{Script: script})
+			if run.code != 0 || err != nil {
+				t.Fatalf("run: exit %d, %s; script: %v", run.code, run.err, err)
+			}
+			text := run.out + run.err
+			for _, text := range []string{text, built} {
+				equal(t, "warnings", strings.Count(text, "warning"), min(len(tt.left), 1))
+				contains(t, "warning", text, tt.left)
+				equal(t, "host's resolv.conf", strings.Contains(text, string(host)), tt.resolv)
+				equal(t, "passwd", strings.Count(text, "root:x:0:0") > 0, tt.name != "no etc")
+			}
+			if tt.left != "" && tt.name != "other file" {
+				r := w.wait(w.command(call{Op: "run", Run: RunOptions{Argv: []string{"true"}, Mounts: []string{tt.left + "/"}}}))
+				equal(t, "asked for", r.code, 125)
+			}
+		})
+	}
+}
