@@ -298,12 +298,7 @@ func (s *Store) HasMerged(layers []digest.Digest) bool {
 			return true
 		}
 	}
-	return s.HasMergedChain(ChainID(layers))
-}
-
-// HasMergedChain is [Store.HasMerged] for the stack of a ChainID; it does not know
-// of single layers that are their own merged index.
-func (s *Store) HasMergedChain(chain digest.Digest) bool {
+	chain := ChainID(layers)
 	if chain == "" {
 		return false
 	}

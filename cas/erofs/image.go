@@ -16,7 +16,6 @@ type Image struct {
 	meta    int64 // offset of the inodes
 	root    NID
 	flags   byte
-	inos    uint64
 	devices []Device
 }
 
@@ -59,7 +58,6 @@ func OpenVerified(b []byte) (*Image, error) {
 		meta:  int64(le.Uint32(s[40:])) * BlockSize,
 		root:  NID(le.Uint16(s[14:])),
 		flags: s[52],
-		inos:  le.Uint64(s[16:]),
 	}
 	n := int(le.Uint16(s[86:]))
 	slots, err := im.bytes(firstDeviceSlot*deviceSize, int64(n)*deviceSize)
@@ -107,9 +105,6 @@ func (im *Image) Root() NID { return im.root }
 
 // Devices returns the device table; [Extent.Device] n is its element n-1.
 func (im *Image) Devices() []Device { return im.devices }
-
-// Inodes returns how many inodes the image has.
-func (im *Image) Inodes() uint64 { return im.inos }
 
 // HasWhiteouts reports whether the image says that something of the layers below is
 // deleted. Then it is no filesystem to be shown as it is.
