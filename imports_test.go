@@ -26,10 +26,10 @@ const module = "github.com/ihucos/plash"
 // with container, the records, on top of cas. A package stands for those below
 // it too, unless they have a line of their own.
 var mayImport = map[string][]string{
-	"cmd":                      {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas"},
+	"cmd":                      {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas", "spelling"},
 	"bench":                    {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas"},
-	"build":                    {"runtime", "container", "cas"},
-	"importexport":             {"runtime", "container", "cas"},
+	"build":                    {"runtime", "container", "cas", "spelling"},
+	"importexport":             {"runtime", "container", "cas", "spelling"},
 	"importexport/imageserver": {},
 	"runtime":                  {"overlay", "fusefs", "container", "cas"},
 	"overlay":                  {"cas"},
@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"cas":                      {},
 	"cas/erofs":                {},
 	"cas/tarstream":            {},
+	"spelling":                 {},
 }
 
 // never gives the reasons of the rules that are most tempting to break.

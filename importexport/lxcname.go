@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/ihucos/plash/spelling"
 )
 
 // ErrUnknownImage is wrapped by the error about a name that an image server
@@ -190,7 +192,7 @@ func similar(products []*product, name string) string {
 	best, found := max(len(name)/3, 1)+1, ""
 	for _, p := range products {
 		for _, candidate := range []string{p.dist, p.release, p.name()} {
-			d := editDistance(name, candidate)
+			d := spelling.Distance(name, candidate)
 			if len(name) >= 3 && strings.HasPrefix(candidate, name) {
 				d = 1 // arch, for archlinux
 			}
@@ -208,24 +210,4 @@ func similar(products []*product, name string) string {
 		return slices.MaxFunc(of, compareStability).name()
 	}
 	return ""
-}
-
-// editDistance is the Levenshtein distance of two short strings.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

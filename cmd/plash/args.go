@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ihucos/plash/build"
+	"github.com/ihucos/plash/spelling"
 	"github.com/spf13/pflag"
 )
 
@@ -213,7 +214,7 @@ func suggest(flags *pflag.FlagSet, word string, orAction bool) string {
 	word, _, _ = strings.Cut(word, "=")
 	best, least := "", 3
 	try := func(candidate string) {
-		if d := distance(word, candidate); d < least && d < len(candidate)-2 {
+		if d := spelling.Distance(word, candidate); d < least && d < len(candidate)-2 {
 			best, least = candidate, d
 		}
 	}

@@ -1,6 +1,10 @@
 package main
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/ihucos/plash/spelling"
+)
 
 // topUsage is the usage line of the program as a whole.
 const topUsage = "usage: plash NAME [ARG…]"
@@ -82,36 +86,9 @@ func nearest(name string) string {
 		if len(name) > 2 && strings.HasPrefix(e.name, name) {
 			return e.name
 		}
-		if d := distance(name, e.name); d < least {
+		if d := spelling.Distance(name, e.name); d < least {
 			best, least = e.name, d
 		}
 	}
 	return best
-}
-
-// distance is the number of letters that must be inserted, deleted, changed or
-// swapped with their neighbour to make b of a (optimal string alignment).
-func distance(a, b string) int {
-	if len(a) > 2*len(b)+3 { // nothing like it, however long it is
-		return len(a)
-	}
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last, row = last, row, before
-	}
-	return last[len(b)]
 }
