@@ -278,7 +278,7 @@ func TestImportTarFileChanging(t *testing.T) {
 	if err := os.Chtimes(name, time.Time{}, time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = importReader(t.Context(), st, f, name, unchanged(f, before, time.Now(), "key"))
+	_, err = importReader(t.Context(), st, f, name, Options{}, unchanged(f, before, time.Now(), "key"))
 	if err == nil || !strings.Contains(err.Error(), "changed while it was read") {
 		t.Errorf("error %v", err)
 	}

@@ -43,7 +43,8 @@ type Options struct {
 	// SHA256 is what the bytes that [ImportURL] downloads must hash to, as
 	// hexadecimal digits; "": anything.
 	SHA256 string
-	// Progress is told about downloads; nil: nobody is.
+	// Progress is told about downloads, and about reading files that are large or
+	// slow; nil: nobody is.
 	Progress Progress
 	// UserAgent is what servers are told: plash/VERSION.
 	UserAgent string

@@ -47,8 +47,7 @@ func ImportLXC(ctx context.Context, st *container.Store, name string, o Options)
 		return 0, fmt.Errorf("import %s: %w", name, err)
 	}
 	arch := o.arch()
-	name = strings.Join(parts, ":")
-	key := "image:lxc:" + urlKey(server) + ":" + arch + ":" + name
+	key := "image:lxc:" + urlKey(server) + ":" + arch + ":" + strings.Join(parts, ":")
 	return cached(ctx, st, key, o.Refresh, func() (container.ID, error) {
 		id, err := importLXC(ctx, st, server, arch, parts, key, o)
 		if err != nil {

@@ -195,7 +195,8 @@ func TestImportLXCUnknown(t *testing.T) {
 	other.Arch = "vax"
 	s := newServer(t, xzImage(t, "alpine", "3.20", "1"), xzImage(t, "debian", "bookworm", "1"), other)
 	for _, c := range []struct{ name, want, hint string }{
-		{"alpin", "no such image: alpin for " + imageserver.Arch() + ": there is alpine:3.20, debian:bookworm", "did you mean alpine?"},
+		{"Alpin", "import Alpin: ", "did you mean alpine?"},
+		{"alpin", "no such image for " + imageserver.Arch() + ": there is alpine:3.20, debian:bookworm", "did you mean alpine?"},
 		{"alpine:3.99", "alpine:3.99", "did you mean alpine:3.20?"},
 		{"bokworm", "bokworm", "did you mean bookworm?"},
 		{"deb", "deb", "did you mean debian?"},

@@ -41,6 +41,8 @@ func validNamePart(s string) bool {
 //     architecture, too;
 //   - DISTRIBUTION: its newest stable release, see [stability];
 //   - RELEASE, if only one distribution has such a one.
+//
+// Its errors do not say the name, which the caller knows as it was written.
 func findImage(products []*product, arch string, parts []string) (*product, error) {
 	var here []*product
 	for _, p := range products {
@@ -57,7 +59,7 @@ func findImage(products []*product, arch string, parts []string) (*product, erro
 	case len(found) == 0:
 		return nil, unknownImage(products, here, arch, name)
 	case found[0].dist != found[len(found)-1].dist:
-		return nil, fmt.Errorf("image %s is ambiguous: %s", name, nameList(found))
+		return nil, fmt.Errorf("the name is ambiguous: %s", nameList(found))
 	default:
 		return slices.MaxFunc(found, compareStability), nil
 	}
@@ -162,7 +164,7 @@ func unknownImage(products, here []*product, arch, name string) error {
 			others = append(others, p.arch)
 		}
 	}
-	err := fmt.Errorf("%w: %s for %s", ErrUnknownImage, name, arch)
+	err := fmt.Errorf("%w for %s", ErrUnknownImage, arch)
 	if len(here) == 0 {
 		return fmt.Errorf("%w: the server has no image for %s at all", err, arch)
 	}

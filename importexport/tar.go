@@ -17,14 +17,18 @@ import (
 // ImportTar makes a container of the tar, plain or compressed with gzip, zstd,
 // xz or bzip2, that r yields. name says in records and errors where it comes
 // from. The same content gives the same container.
-func ImportTar(ctx context.Context, st *container.Store, r io.Reader, name string, _ Options) (container.ID, error) {
-	return importReader(ctx, st, r, name, func() ([]string, error) { return nil, nil })
+//
+// o.Progress is told of an import that takes its time.
+func ImportTar(ctx context.Context, st *container.Store, r io.Reader, name string, o Options) (container.ID, error) {
+	return importReader(ctx, st, r, name, o, func() ([]string, error) { return nil, nil })
 }
 
 // importReader imports what r yields. finish is asked, when all is read, for
 // the cache keys that the container gets, or why there shall be none.
-func importReader(ctx context.Context, st *container.Store, r io.Reader, name string, finish func() ([]string, error)) (_ container.ID, err error) {
-	staged, err := st.CAS().Ingest(ctx, r, cas.IngestOptions{})
+func importReader(ctx context.Context, st *container.Store, r io.Reader, name string, o Options, finish func() ([]string, error)) (_ container.ID, err error) {
+	file := newFileReader(r, o.progress())
+	staged, err := st.CAS().Ingest(ctx, file, cas.IngestOptions{})
+	file.Close()
 	if err != nil {
 		return 0, fmt.Errorf("import %s: %w", name, err)
 	}
@@ -66,7 +70,7 @@ func ImportTarFile(ctx context.Context, st *container.Store, path string, o Opti
 	}
 	key := before.key(abs)
 	return cached(ctx, st, key, o.Refresh, func() (container.ID, error) {
-		return importReader(ctx, st, f, path, unchanged(f, before, now, key))
+		return importReader(ctx, st, f, path, o, unchanged(f, before, now, key))
 	})
 }
 

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/ihucos/plash/build"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/importexport"
+	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime"
 )
 
@@ -64,9 +66,25 @@ func hintOf(err error) string {
 	case errors.Is(err, syscall.ENOSPC):
 		return "`plash-clean` frees what is not needed; PLASH_DATA names a store on another disk"
 	case os.Geteuid() != 0 && errors.Is(err, syscall.EPERM):
-		return "this version of plash mounts as root only: try sudo"
+		hint := "this version of plash mounts as root only"
+		if dir, err := storeDir(); err == nil {
+			// Root has another store, and sudo(8) drops PLASH_DATA.
+			hint += ": sudo env PLASH_DATA=" + build.Quote(dir) + " plash …"
+		}
+		return hint
 	}
 	return ""
+}
+
+// message is the text of err.
+func message(err error) string {
+	text := err.Error()
+	several := strings.Contains(text, "\n")
+	if several && errors.Is(err, overlay.ErrUnsupported) && errors.Is(err, syscall.EPERM) {
+		// Each backend was tried, and tells at length the same thing.
+		return "mounting is not permitted here, whatever the backend: " + syscall.EPERM.Error()
+	}
+	return text
 }
 
 // carriedHint looks for a hint through the tree of errors that err wraps.
@@ -148,7 +166,7 @@ func (s streams) report(name string, err error) int {
 	if name != binary {
 		prefix += " " + name
 	}
-	fmt.Fprintf(s.err, "%s: %s\n", prefix, oneLine(err.Error()))
+	fmt.Fprintf(s.err, "%s: %s\n", prefix, oneLine(message(err)))
 	var usage *usageError
 	if errors.As(err, &usage) && usage.line != "" {
 		fmt.Fprintln(s.err, usage.line)

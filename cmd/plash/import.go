@@ -14,7 +14,11 @@ type importOptions struct {
 }
 
 func (o *importOptions) addTo(c *command) *command {
-	c.options().BoolVar(&o.refresh, "refresh", false, "ask again where an image of this name is in the store already")
+	return o.addRefresh(c, "ask again where an image of this name is in the store already")
+}
+
+func (o *importOptions) addRefresh(c *command, help string) *command {
+	c.options().BoolVar(&o.refresh, "refresh", false, help)
 	return c
 }
 
@@ -34,8 +38,8 @@ func newImport() *command {
 		usage:    "[--refresh] NAME",
 		long: `
 Imports what the build action --image NAME stands for and prints the id: a URL
-of a tar, a path with a slash in it, a container, else an image of the LXC
-image server. The same content gives the same id.`,
+of a tar, a path that begins with /, ./ or ../, a container, else an image of
+the LXC image server. The same content gives the same id.`,
 		example: "plash-import alpine\nplash-import debian:bookworm\nplash-import ./rootfs.tar.gz",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			o.name = a.operand(0)
@@ -46,7 +50,7 @@ image server. The same content gives the same id.`,
 
 func newImportTar() *command {
 	var o importOptions
-	return o.addTo(&command{
+	return o.addRefresh(&command{
 		operands: grammar{"FILE|-"},
 		usage:    "[--refresh] FILE|-",
 		long: `
@@ -58,7 +62,7 @@ content. The same content gives the same id.`,
 			o.name = a.operand(0)
 			return runImport(ctx, "import-tar", o, s, importTar(s))
 		},
-	})
+	}, "read FILE also where it is unchanged since it was last imported; standard input always is read")
 }
 
 func newImportURL() *command {

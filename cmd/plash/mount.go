@@ -2,6 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
 
 	"github.com/ihucos/plash/runtime"
 )
@@ -59,6 +64,9 @@ func newUmount() *command {
 }
 
 func runUmount(_ context.Context, o umountOptions, _ streams) error {
+	if _, err := os.Lstat(o.dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", o.dir, syscall.ENOENT)
+	}
 	return runtime.Unmount(o.dir)
 }
 

@@ -1,0 +1,71 @@
+package importexport
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+)
+
+const (
+	// largeFile is from how many bytes on progress is shown from the beginning.
+	largeFile = 64 << 20
+	// patience is how long reading may take before progress is shown.
+	patience = time.Second
+)
+
+// fileReader reads a file or a pipe and shows how that goes, unless it is soon
+// done: what takes no time to read needs no display.
+type fileReader struct {
+	r        io.Reader
+	progress Progress
+	size     int64 // -1: not known
+	done     int64
+	from     time.Time
+	started  bool
+	ended    bool
+}
+
+func newFileReader(r io.Reader, p Progress) *fileReader {
+	f := &fileReader{r: r, progress: p, size: -1, from: time.Now()}
+	if file, ok := r.(*os.File); ok {
+		f.size = restOf(file)
+	}
+	return f
+}
+
+// restOf is how many bytes of a regular file are still to be read, -1 where that
+// cannot be told.
+func restOf(f *os.File) int64 {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return -1
+	}
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return -1
+	}
+	return max(info.Size()-at, 0)
+}
+
+// Read implements io.Reader.
+func (f *fileReader) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	f.done += int64(n)
+	if !f.started && err == nil && (f.size >= largeFile || f.done >= largeFile || time.Since(f.from) >= patience) {
+		f.started = true
+		f.progress.Start(f.size)
+	}
+	if !f.started || f.ended {
+		return n, err
+	}
+	f.progress.Set(f.done)
+	if errors.Is(err, io.EOF) {
+		f.ended = true
+		f.progress.Complete()
+	}
+	return n, err
+}
+
+// Close ends the display. It does not close the file.
+func (f *fileReader) Close() { f.progress.Close() }

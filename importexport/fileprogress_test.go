@@ -1,0 +1,82 @@
+package importexport
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFileProgress(t *testing.T) {
+	large := filepath.Join(t.TempDir(), "large")
+	if err := os.WriteFile(large, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(large, largeFile); err != nil {
+		t.Fatal(err)
+	}
+	const whole = "[0%|10%|20%|30%|40%|50%|60%|70%|80%|90%|100%]\n" + extracting
+	for _, test := range []struct {
+		name string
+		file string // "": a pipe
+		size int64  // how much of it is there
+		slow bool
+		want string
+	}{
+		{"large file", large, largeFile, false, whole},
+		{"end of a large file", large, 1000, false, ""},
+		{"slow file", large, 1000, true, whole},
+		{"small pipe", "", 1000, false, ""},
+		{"slow pipe", "", 1000, true, "[0MB|done]\n" + extracting},
+		{"large pipe", "", largeFile + 1, false, "[0MB|10MB|20MB|30MB|40MB|50MB|60MB|done]\n" + extracting},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out bytes.Buffer
+			r := io.LimitReader(zeros{}, test.size)
+			if test.file != "" {
+				f, err := os.Open(test.file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				if _, err := f.Seek(-test.size, io.SeekEnd); err != nil {
+					t.Fatal(err)
+				}
+				r = f
+			}
+			f := newFileReader(r, NewPlainProgress(&out))
+			if test.slow {
+				f.from = time.Now().Add(-2 * patience)
+			}
+			n, err := io.CopyBuffer(io.Discard, f, make([]byte, 1<<20))
+			f.Close()
+			if n != test.size || err != nil || out.String() != test.want {
+				t.Errorf("%d bytes of %d, %v, printed %q, want %q", n, test.size, err, &out, test.want)
+			}
+		})
+	}
+}
+
+// What breaks off leaves the cursor at the beginning of a line.
+func TestFileProgressCutOff(t *testing.T) {
+	var out bytes.Buffer
+	f := newFileReader(strings.NewReader("x"), NewPlainProgress(&out))
+	f.from = time.Now().Add(-2 * patience)
+	if _, err := f.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if out.String() != "[0MB\n" {
+		t.Errorf("printed %q", &out)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
