@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,11 +26,12 @@ const scratchDir = "scratch"
 // supervising process is needed: what a killed process leaves is found and
 // removed by [Store.Reclaim] of the next one.
 //
-// The process may replace itself by another program (exec keeps process id and
-// start time), and what it started may go on using the directory through mounts
-// of a mount namespace of their own: both keep it alive.
+// What the process started may go on using the directory through mounts of a
+// mount namespace of its own, which keeps it alive. In another pid namespace the
+// name means nothing: there a lock tells that the process lives.
 type Scratch struct {
 	path string
+	lock int // the directory, locked as long as the process has it open; -1: not
 }
 
 // Scratch makes an empty directory for this process. Kind is a short word of
@@ -46,28 +48,35 @@ func (s *Store) Scratch(kind string) (*Scratch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make scratch directory: %w", err)
 	}
-	return &Scratch{path: path}, nil
+	return &Scratch{path: path, lock: lockScratch(path)}, nil
+}
+
+// lockScratch opens and locks a directory, or gives -1: where there are no locks,
+// nobody takes one for free.
+func lockScratch(path string) int {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		unix.Close(fd)
+		return -1
+	}
+	return fd
 }
 
 // Path is the directory.
 func (sc *Scratch) Path() string { return sc.path }
 
-// UsedBy notes the filesystem, by the number that stat(2) gives as st_dev, that
-// everyone who goes on using the directory has mounted: the overlayfs whose upper
-// directory it is. When the process is gone and that filesystem too, Reclaim need
-// not search the mounts of all processes. It is no more than a help: where it
-// cannot be noted, nothing is lost but time.
-func (sc *Scratch) UsedBy(dev uint64) {
-	_ = unix.Setxattr(sc.path, attrUsedBy, strconv.AppendUint(nil, dev, 10), 0)
-}
-
-// attrUsedBy is the extended attribute that holds what UsedBy notes.
-const attrUsedBy = "trusted.plash.usedby"
-
 // Remove deletes the directory with all that is in it. Mounts still in it are
 // detached, never entered.
 func (sc *Scratch) Remove() error {
-	if err := removeScratch(filepath.Dir(sc.path), filepath.Base(sc.path)); err != nil {
+	err := removeScratch(filepath.Dir(sc.path), filepath.Base(sc.path), sc.lock >= 0)
+	if sc.lock >= 0 {
+		unix.Close(sc.lock)
+		sc.lock = -1
+	}
+	if err != nil {
 		return fmt.Errorf("remove scratch %s: %w", sc.path, err)
 	}
 	return nil
@@ -167,9 +176,10 @@ func readProc(path string, buf []byte) (int, error) {
 type verdict int
 
 const (
-	keep   verdict = iota // in use, or not ours to judge
-	dead                  // nobody can be using it
-	orphan                // its process is gone; a mount may still use it
+	keep    verdict = iota // in use, or not ours to judge
+	dead                   // nobody can be using it
+	orphan                 // its process is gone; a mount may still use it
+	foreign                // its process is, or was, in another pid namespace
 )
 
 // judge looks at the owner alone, which costs no more than three system calls.
@@ -179,7 +189,7 @@ func (o owner) judge() verdict {
 	case o.boot != me.boot && o.boot != "0" && me.boot != "0":
 		return dead
 	case o.pidNS != me.pidNS:
-		return keep
+		return foreign
 	case unix.Kill(o.pid, 0) == unix.ESRCH:
 		return orphan
 	case o.start == "0" || me.start == "0":
@@ -200,10 +210,10 @@ func (o owner) judge() verdict {
 // An entry stays while its process lives, and while a mount namespace of a
 // living process has a mount that names it: a daemon started in a container
 // goes on after the command that began it. Entries from before this boot go at
-// once. Entries made in another pid namespace of this boot are not ours to
-// judge, because their process ids mean nothing here, and stay until a plash in
-// there, or one after the next boot, takes them away. It follows that one store
-// must not be used by two machines at the same time.
+// once. Of entries made in another pid namespace of this boot, where process ids
+// mean nothing here, directories go when nobody holds their lock, and files stay
+// until a plash in there, or one after the next boot, takes them away. It follows
+// that one store must not be used by two machines at the same time.
 //
 // Two Reclaims at once do not disturb each other: names are never used again, so
 // an entry that is dead stays dead, and the first who locks a directory removes
@@ -224,10 +234,10 @@ func (s *Store) Reclaim() error {
 		case dead:
 			gone = append(gone, name)
 		case orphan:
-			if filesystemGone(filepath.Join(dir, name)) {
+			orphans = append(orphans, name)
+		case foreign:
+			if lockFree(filepath.Join(dir, name)) {
 				gone = append(gone, name)
-			} else {
-				orphans = append(orphans, name)
 			}
 		}
 	}
@@ -236,12 +246,30 @@ func (s *Store) Reclaim() error {
 	}
 	var errs []error
 	for _, name := range gone {
-		if err := removeScratch(dir, name); err != nil {
+		if err := removeScratch(dir, name, false); err != nil {
 			errs = append(errs, fmt.Errorf("reclaim scratch %s: %w", filepath.Join(dir, name), err))
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// lockFree tells whether nobody holds the lock of a directory, and nobody is about
+// to take it: that a process does right after it made the directory.
+func lockFree(path string) bool {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || time.Since(time.Unix(st.Ctim.Unix())) < youth {
+		return false
+	}
+	return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) == nil
+}
+
+// youth is how old a directory must be to be judged by its lock; tests change it.
+var youth = time.Minute
 
 func scratchNames(dir string) ([]string, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

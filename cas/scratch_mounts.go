@@ -10,26 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filesystemGone says that the filesystem that [Scratch.UsedBy] noted for a
-// directory is not mounted anywhere any more, in no namespace. False if that is
-// not known.
-func filesystemGone(dir string) bool {
-	var buf [24]byte
-	n, err := unix.Lgetxattr(dir, attrUsedBy, buf[:])
-	if err != nil {
-		return false
-	}
-	dev, err := strconv.ParseUint(string(buf[:n]), 10, 32)
-	if err != nil {
-		return false
-	}
-	// ustat(2) looks a filesystem up by its number and says EINVAL if there is
-	// none. Some architectures (arm64) and seccomp filters do not have it. The
-	// number may be that of a younger filesystem by now, then it is not known.
-	var st unix.Ustat_t
-	return errors.Is(unix.Ustat(int(dev), &st), unix.EINVAL)
-}
-
 // unmounted returns those of the names under scratch/ that appear in no mount
 // of any living process' mount namespace. When the processes cannot be listed
 // with certainty it returns none: a later Reclaim will see.

@@ -20,25 +20,26 @@ const maxOpenDirs = 32
 // detached. It goes on after an error, so that one file that resists does not
 // keep the rest.
 type remover struct {
-	dir   int      // the directory that holds the tree
-	top   string   // the tree's name in it
-	moved []string // trees moved up beside it because they were too deep
-	errs  []error
+	dir    int      // the directory that holds the tree
+	top    string   // the tree's name in it
+	moved  []string // trees moved up beside it because they were too deep
+	locked bool     // by the caller, against others who would remove it
+	errs   []error
 }
 
 // maxRemoveErrors bounds what a removal reports: after that many files the
 // reason is clear.
 const maxRemoveErrors = 5
 
-// removeScratch deletes the entry name of dir. What is not there counts as
-// deleted.
-func removeScratch(dir, name string) error {
+// removeScratch deletes the entry name of dir, which the caller may have locked.
+// What is not there counts as deleted.
+func removeScratch(dir, name string, locked bool) error {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
 	defer unix.Close(fd)
-	r := &remover{dir: fd, top: name}
+	r := &remover{dir: fd, top: name, locked: locked}
 	r.remove(fd, name, unix.DT_UNKNOWN, 0)
 	for len(r.moved) > 0 {
 		last := len(r.moved) - 1
@@ -78,7 +79,7 @@ func (r *remover) remove(parent int, name string, typ byte, depth int) {
 		return
 	}
 	defer unix.Close(fd)
-	if depth == 0 && errors.Is(unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+	if depth == 0 && !r.locked && errors.Is(unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
 		return // another process is at it
 	}
 	err = eachEntry(fd, func(n string, typ byte) { r.remove(fd, n, typ, depth+1) })

@@ -1,7 +1,6 @@
 package cas
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -282,7 +281,7 @@ func TestReclaimDetachesMounts(t *testing.T) {
 	if !exists(path) {
 		t.Fatal("Reclaim removed a mounted directory")
 	}
-	sc := &Scratch{path: path}
+	sc := &Scratch{path: path, lock: -1}
 	if err := sc.Remove(); err != nil {
 		t.Fatal(err)
 	}
@@ -338,39 +337,50 @@ func TestReclaimSeesMountsOfOtherNamespaces(t *testing.T) {
 	t.Fatal("Reclaim kept what nobody uses any more")
 }
 
-func TestReclaimAsksForTheFilesystem(t *testing.T) {
-	needRoot(t)
+// TestReclaimOfOtherPidNamespaces: the lock tells whether the owner lives.
+func TestReclaimOfOtherPidNamespaces(t *testing.T) {
 	s := scratchStore(t)
-	fs := filepath.Join(t.TempDir(), "fs")
-	if err := os.Mkdir(fs, 0o700); err != nil {
+	sc, err := s.Scratch("build")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("none", fs, "tmpfs", 0, ""); err != nil {
+	// As a process of another pid namespace would name it.
+	o := self()
+	o.pidNS = "1"
+	path := leave(t, s, "build", o)
+	if err := unix.Rename(sc.Path(), path); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = unix.Unmount(fs, unix.MNT_DETACH) })
-	var st unix.Stat_t
-	if err := unix.Stat(fs, &st); err != nil {
+	sc.path = path
+	if err := os.WriteFile(filepath.Join(path, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	path := leave(t, s, "run", deadOwner(t))
-	(&Scratch{path: path}).UsedBy(st.Dev)
-	if filesystemGone(path) {
-		t.Fatal("a mounted filesystem is taken for gone")
-	}
-	if err := unix.Unmount(fs, 0); err != nil {
+	dead, file := leave(t, s, "build", o), leave(t, s, "index", o)
+	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	var u unix.Ustat_t
-	if err := unix.Ustat(int(st.Dev), &u); !errors.Is(err, unix.EINVAL) {
-		t.Skipf("ustat(2) does not help here: %v", err)
-	}
-	if !filesystemGone(path) {
-		t.Fatal("a filesystem that is gone is taken for mounted")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	reclaim(t, s)
-	if exists(path) {
-		t.Fatal("Reclaim kept what nobody uses")
+	if !exists(dead) {
+		t.Fatal("a directory was removed that somebody may be about to lock")
+	}
+	youth = 0
+	defer func() { youth = time.Minute }()
+	reclaim(t, s)
+	if !exists(path) || !exists(file) {
+		t.Fatal("what may be in use was removed")
+	}
+	if exists(dead) {
+		t.Fatal("what nobody has locked was left")
+	}
+	before := openFiles(t)
+	if err := sc.Remove(); err != nil || exists(path) {
+		t.Fatalf("Remove: %v", err)
+	}
+	if after := openFiles(t); after != before-1 {
+		t.Fatalf("%d open files before, %d after", before, after)
 	}
 }
 
