@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,7 +33,7 @@ C writes strings.`,
 	}
 }
 
-func runDiff(ctx context.Context, o diffOptions, s streams) (err error) {
+func runDiff(ctx context.Context, o diffOptions, s streams) error {
 	st, id, err := o.container.open(ctx, "diff", s)
 	if err != nil {
 		return err
@@ -47,40 +48,46 @@ func runDiff(ctx context.Context, o diffOptions, s streams) (err error) {
 	} else if other, err = o.other.resolve(ctx, st, s); err != nil {
 		return err
 	}
-	old, new, err := openViews(ctx, st, other, id)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, old.Close(), new.Close()) }()
-	changes, err := diffTrees(ctx, old, new)
+	changes, err := diff(ctx, st, other, id)
 	if err != nil {
 		return fmt.Errorf("compare %d with %d: %w", id, other, err)
 	}
 	var b strings.Builder
 	for _, c := range changes {
-		fmt.Fprintf(&b, "%c %s\n", c.kind, quotePath(c.path))
+		fmt.Fprintf(&b, "%c %s\n", c.Kind, quotePath(c.Path))
 	}
 	return s.print(b.String())
 }
 
-// openViews opens the trees of two containers. The shared lock is held until
-// their blobs are open: from then on they may be removed.
-func openViews(ctx context.Context, st *container.Store, old, new container.ID) (a, b *cas.View, err error) {
-	unlock, err := st.CAS().LockShared(ctx)
+// diff compares two containers. The changes are sorted by path.
+func diff(ctx context.Context, st *container.Store, from, to container.ID) ([]cas.Change, error) {
+	old, err := layersOf(st, from)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	defer unlock()
-	if a, err = openView(ctx, st, old); err != nil {
-		return nil, nil, err
+	new, err := layersOf(st, to)
+	if err != nil {
+		return nil, err
 	}
-	if b, err = openView(ctx, st, new); err != nil {
-		return nil, nil, errors.Join(err, a.Close())
+	var changes []cas.Change
+	err = st.CAS().Diff(ctx, old, new, func(c cas.Change) error {
+		changes = append(changes, c)
+		return nil
+	})
+	if err != nil {
+		// A layer may be missing because its container was removed just now.
+		_, fromErr := st.Get(from)
+		_, toErr := st.Get(to)
+		if gone := errors.Join(fromErr, toErr); errors.Is(gone, container.ErrNotFound) {
+			return nil, gone
+		}
+		return nil, err
 	}
-	return a, b, nil
+	slices.SortFunc(changes, func(a, b cas.Change) int { return strings.Compare(a.Path, b.Path) })
+	return changes, nil
 }
 
-func openView(ctx context.Context, st *container.Store, id container.ID) (*cas.View, error) {
+func layersOf(st *container.Store, id container.ID) ([]digest.Digest, error) {
 	chain, err := st.Chain(id)
 	if err != nil {
 		return nil, err
@@ -89,7 +96,7 @@ func openView(ctx context.Context, st *container.Store, id container.ID) (*cas.V
 	for i, r := range chain {
 		layers[i] = r.Layer
 	}
-	return st.CAS().View(ctx, layers)
+	return layers, nil
 }
 
 // quotePath gives a path that stays on its line.

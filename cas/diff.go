@@ -1,4 +1,4 @@
-package main
+package cas
 
 import (
 	"bytes"
@@ -9,14 +9,60 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/cas/erofs"
+	"github.com/opencontainers/go-digest"
 )
 
-// change is a path that differs between two trees.
-type change struct {
-	kind byte // 'A' added, 'C' changed, 'D' deleted
-	path string
+// A ChangeKind says how a path differs between two trees. The letters are those
+// that docker diff and svn status have.
+type ChangeKind byte
+
+// What may have become of a path.
+const (
+	Added   ChangeKind = 'A'
+	Changed ChangeKind = 'C'
+	Deleted ChangeKind = 'D'
+)
+
+// A Change is a path that differs between two trees.
+type Change struct {
+	Kind ChangeKind
+	Path string // absolute: "/etc/passwd"; "/" for the root
+}
+
+// Diff compares two trees, each made of the given layers, bottom first, and
+// yields the paths of the second that are not as in the first: a directory before
+// what is in it, and that by name. All below a directory that was added or deleted
+// is yielded too, and where a directory and something else took each other's
+// place the path counts as changed. A directory of which only the time differs is
+// changed, as some entry of it was added or deleted; the root is not. An error of
+// yield ends the comparison and is returned.
+//
+// It takes the shared lock until both trees are open, so the caller must not have
+// it; from then on the layers may be removed.
+func (s *Store) Diff(ctx context.Context, from, to []digest.Digest, yield func(Change) error) (err error) {
+	old, new, err := s.openViews(ctx, from, to)
+	if err != nil {
+		return fmt.Errorf("compare trees: %w", err)
+	}
+	defer func() { err = errors.Join(err, old.Close(), new.Close()) }()
+	d := &differ{ctx: ctx, old: old, new: new, yield: yield}
+	return d.trees()
+}
+
+func (s *Store) openViews(ctx context.Context, from, to []digest.Digest) (a, b *View, err error) {
+	unlock, err := s.LockShared(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unlock()
+	if a, err = s.View(ctx, from); err != nil {
+		return nil, nil, err
+	}
+	if b, err = s.View(ctx, to); err != nil {
+		return nil, nil, errors.Join(err, a.Close())
+	}
+	return a, b, nil
 }
 
 // differ compares two trees by their indexes. Content is read only where it is
@@ -24,41 +70,31 @@ type change struct {
 // being written to.
 type differ struct {
 	ctx      context.Context
-	old, new *cas.View
-	changes  []change
+	old, new *View
+	yield    func(Change) error
 }
 
-// diffTrees gives the paths of new that are not as in old, sorted bytewise. A
-// directory of which only the time differs counts as changed, as some entry was
-// added or deleted; the root does not, whose change says nothing.
-func diffTrees(ctx context.Context, old, new *cas.View) ([]change, error) {
-	d := &differ{ctx: ctx, old: old, new: new}
-	a, err := old.Inode(old.Root())
+func (d *differ) trees() error {
+	a, err := d.old.Inode(d.old.Root())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	b, err := new.Inode(new.Root())
+	b, err := d.new.Inode(d.new.Root())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	timeless := a
 	timeless.MtimeSec, timeless.MtimeNsec = b.MtimeSec, b.MtimeNsec
 	same, err := d.same(&timeless, &b)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !same {
-		d.add('C', "/")
+		if err := d.yield(Change{Changed, "/"}); err != nil {
+			return err
+		}
 	}
-	if err := d.directories("", &a, &b); err != nil {
-		return nil, err
-	}
-	slices.SortFunc(d.changes, func(a, b change) int { return strings.Compare(a.path, b.path) })
-	return d.changes, nil
-}
-
-func (d *differ) add(kind byte, path string) {
-	d.changes = append(d.changes, change{kind, path})
+	return d.directories("", &a, &b)
 }
 
 // directories compares the entries of two directories at path, which are sorted
@@ -87,9 +123,9 @@ func (d *differ) directories(path string, a, b *erofs.Inode) error {
 		}
 		switch {
 		case order < 0:
-			err = d.all(d.old.Image, 'D', path+"/"+string(before[0].Name), before[0].NID)
+			err = d.all(d.old.Image, Deleted, path+"/"+string(before[0].Name), before[0].NID)
 		case order > 0:
-			err = d.all(d.new.Image, 'A', path+"/"+string(after[0].Name), after[0].NID)
+			err = d.all(d.new.Image, Added, path+"/"+string(after[0].Name), after[0].NID)
 		default:
 			err = d.entry(path+"/"+string(after[0].Name), before[0].NID, after[0].NID)
 		}
@@ -121,22 +157,26 @@ func (d *differ) entry(path string, before, after erofs.NID) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if !same {
-		d.add('C', path)
+		if err := d.yield(Change{Changed, path}); err != nil {
+			return err
+		}
 	}
 	switch {
 	case a.IsDir() && b.IsDir():
 		return d.directories(path, &a, &b)
 	case a.IsDir():
-		return d.below(d.old.Image, 'D', path, &a)
+		return d.below(d.old.Image, Deleted, path, &a)
 	case b.IsDir():
-		return d.below(d.new.Image, 'A', path, &b)
+		return d.below(d.new.Image, Added, path, &b)
 	}
 	return nil
 }
 
 // all adds the path and everything below it.
-func (d *differ) all(im *erofs.Image, kind byte, path string, nid erofs.NID) error {
-	d.add(kind, path)
+func (d *differ) all(im *erofs.Image, kind ChangeKind, path string, nid erofs.NID) error {
+	if err := d.yield(Change{kind, path}); err != nil {
+		return err
+	}
 	in, err := im.Inode(nid)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -147,7 +187,7 @@ func (d *differ) all(im *erofs.Image, kind byte, path string, nid erofs.NID) err
 	return d.below(im, kind, path, &in)
 }
 
-func (d *differ) below(im *erofs.Image, kind byte, path string, dir *erofs.Inode) error {
+func (d *differ) below(im *erofs.Image, kind ChangeKind, path string, dir *erofs.Inode) error {
 	if err := d.ctx.Err(); err != nil {
 		return err
 	}
@@ -223,11 +263,11 @@ func sameXattrs(a, b []erofs.Xattr) bool {
 // sameContent compares two files of the same size: where their bytes lie, and
 // if that differs the bytes.
 func (d *differ) sameContent(a, b *erofs.Inode) (bool, error) {
-	x, err := extents(d.old, a)
+	x, err := blobExtents(d.old, a)
 	if err != nil {
 		return false, err
 	}
-	y, err := extents(d.new, b)
+	y, err := blobExtents(d.new, b)
 	if err != nil {
 		return false, err
 	}
@@ -254,7 +294,7 @@ func (d *differ) sameContent(a, b *erofs.Inode) (bool, error) {
 	return true, nil
 }
 
-func readFull(v *cas.View, in *erofs.Inode, p []byte, off int64) error {
+func readFull(v *View, in *erofs.Inode, p []byte, off int64) error {
 	n, err := v.ReadAt(in, p, off)
 	if n == len(p) {
 		return nil
@@ -271,7 +311,7 @@ type blobExtent struct {
 	blob           string
 }
 
-func extents(v *cas.View, in *erofs.Inode) ([]blobExtent, error) {
+func blobExtents(v *View, in *erofs.Inode) ([]blobExtent, error) {
 	blobs := v.Blobs()
 	var list []blobExtent
 	err := v.Extents(in, func(e erofs.Extent) bool {
