@@ -44,8 +44,9 @@ filesystem is another one. Without CMD runs the shell of the first line of the
 image's /etc/passwd.
 
 Shared with the host are /proc, /sys, /dev, /tmp, /home, the caller's home and
-/etc/resolv.conf, or what --mount says. What CMD writes elsewhere is gone when
-it ends, unless an upper directory is named to keep it in.
+/etc/resolv.conf, or what --mount says. What CMD writes elsewhere is kept in
+memory, at most in half of it, and gone when CMD ends; --upperdir-workdir-pair
+keeps it on disk.
 
 The exit code is that of CMD, 128+N if signal N killed it, 127 if it was not
 found, 126 if it cannot be executed, 125 if plash failed before.`,
