@@ -57,6 +57,7 @@ func plash(argv []string, s streams) int {
 	if c == nil {
 		return s.report(binary, unknownCommand(name))
 	}
+	keepQuitIgnored()
 	a, err := c.parse(words)
 	switch {
 	case errors.Is(err, errHelp):

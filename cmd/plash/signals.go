@@ -26,6 +26,17 @@ type signals struct {
 
 type signalsKey struct{}
 
+// keepQuitIgnored ignores SIGQUIT where that was so when the process began, as
+// far as can be told, and for the command that it becomes as well. Go does not
+// know: its runtime, which prints all stacks at this signal, leaves only an ignored
+// SIGINT or SIGHUP as it was (runtime, sigInstallGoHandler). But a shell ignores
+// SIGINT and SIGQUIT together, for the background jobs of a script (POSIX, XCU 2.11).
+func keepQuitIgnored() {
+	if signal.Ignored(syscall.SIGINT) {
+		signal.Ignore(syscall.SIGQUIT)
+	}
+}
+
 // grace is how long a command may take to clean up after a signal. What it leaves
 // then is as after a kill: the next command reclaims it.
 const grace = 5 * time.Second
@@ -37,21 +48,12 @@ func catchSignals(expire func(syscall.Signal)) (context.Context, *signals) {
 	c := &signals{incoming: make(chan os.Signal, 1), done: make(chan struct{}), expire: expire}
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), signalsKey{}, c))
 	c.cancel = cancel
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP} {
 		// An ignored signal stays ignored (nohup, jobs of a script), also in
 		// the command that this process becomes.
 		if !signal.Ignored(sig) {
 			signal.Notify(c.incoming, sig)
 		}
-	}
-	// Go does not know whether SIGQUIT was ignored: its runtime, which prints all
-	// stacks at this signal, keeps only an ignored SIGINT and SIGHUP that way
-	// (signal_unix.go, sigInstallGoHandler). A shell ignores SIGINT and SIGQUIT
-	// together, in the background jobs of a script (POSIX, 2.12).
-	if signal.Ignored(syscall.SIGINT) {
-		signal.Ignore(syscall.SIGQUIT)
-	} else {
-		signal.Notify(c.incoming, syscall.SIGQUIT)
 	}
 	go c.listen(ctx)
 	return ctx, c
