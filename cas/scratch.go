@@ -18,7 +18,7 @@ import (
 )
 
 // scratchDir is the directory of the store that holds everything unfinished:
-// upper directories of runs and builds, files not yet published.
+// upper directories of builds, trees and files not yet published.
 const scratchDir = "scratch"
 
 // A Scratch is a directory under scratch/ that belongs to the process that

@@ -49,12 +49,12 @@ var scriptMounts = []bind{
 // own, and returns what it changed as a layer that is not published yet.
 //
 // The error wraps [*CommandError] if the command failed, [*ExitError] if it could
-// not be started, [*InterruptError] if a SIGINT, SIGTERM or SIGHUP ended the work.
-// SIGINT and SIGQUIT are left to a command that runs on our terminal. Whatever
+// not be started, [*InterruptError] if SIGINT, SIGQUIT, SIGTERM or SIGHUP ended the
+// work. SIGINT and SIGQUIT are left to a command that runs on our terminal. Whatever
 // happens, no process of the command survives RunLayer or this process.
 //
 // It needs [MaybeInit] in the program's main.
-func RunLayer(ctx context.Context, st *container.Store, parent container.ID, o LayerOptions) (_ *cas.Staged, err error) {
+func RunLayer(ctx context.Context, st *container.Store, parent container.ID, o LayerOptions) (staged *cas.Staged, err error) {
 	ctx, signals := interruptible(ctx)
 	defer signals.stop()
 	scratch, err := st.CAS().Scratch("build")
@@ -63,12 +63,16 @@ func RunLayer(ctx context.Context, st *container.Store, parent container.ID, o L
 	}
 	defer func() {
 		err = errors.Join(err, scratch.Remove())
+		if err != nil && staged != nil {
+			err = errors.Join(err, staged.Close())
+			staged = nil
+		}
 	}()
 	s := &step{scratch: scratch, options: o, signals: signals}
-	staged, err := s.make(ctx, st, parent)
+	staged, err = s.make(ctx, st, parent)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		// What failed because it was told to stop is not worth telling.
-		return nil, cause
+		return staged, cause
 	}
 	return staged, err
 }
@@ -85,6 +89,8 @@ type step struct {
 	script  *os.File
 }
 
+// make runs the command and packs what it changed. The layer is the caller's to
+// close, also if there is an error.
 func (s *step) make(ctx context.Context, st *container.Store, parent container.ID) (_ *cas.Staged, err error) {
 	var upper *os.File
 	err = inNamespace(func() (err error) {

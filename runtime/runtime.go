@@ -12,8 +12,9 @@
 //
 // Invariants:
 //   - Nothing that is mounted to run something appears in the mount namespace of
-//     the caller, so nothing is left mounted whoever is killed when. Directories
-//     that are left are scratch of the store and go with its next Reclaim.
+//     the caller, so nothing is left mounted whoever is killed when. What a
+//     build leaves is scratch of the store and goes with its next Reclaim; a run
+//     leaves nothing.
 //   - Paths inside a container are resolved inside it: an absolute symbolic link or
 //     a "..", whoever made it, never leads to the host.
 //   - Mount points that an image lacks are not written into an upper directory
