@@ -24,6 +24,8 @@ func (e *WriteError) Error() string { return fmt.Sprintf("write %s: %v", e.Name,
 func (e *WriteError) Unwrap() error { return e.Err }
 
 // NewWriter returns a writer to w whose errors are of type [WriteError].
+// It has no ReadFrom, as that of a file would copy in smaller pieces than its
+// callers do.
 func NewWriter(w io.Writer, name string) io.Writer { return &namedWriter{w, name} }
 
 type namedWriter struct {
