@@ -162,10 +162,14 @@ func (s *step) prepareCommand() (err error) {
 	return err
 }
 
-// maxScriptArg is how long a script may be that the shell gets as an argument. An
-// argument has 128 KiB at most, and so much is what all of them and the environment
-// have together where the stack may not grow (execve(2)).
-const maxScriptArg = 64 << 10
+// maxScriptVar is how long a script may be that the shell gets in a variable. One
+// has 128 KiB at most, and so much is what arguments and environment have together
+// where the stack may not grow (execve(2)).
+const maxScriptVar = 64 << 10
+
+// scriptVar is the environment variable that hands a script to its shell, which
+// unsets it before it runs the script.
+const scriptVar = "PLASH_SCRIPT"
 
 func (s *step) prepareScript() (err error) {
 	o, c := &s.options, &s.config
@@ -185,9 +189,11 @@ func (s *step) prepareScript() (err error) {
 	if o.Stdout == nil {
 		o.Stdout = o.Stderr
 	}
-	if len(o.Script) <= maxScriptArg && !strings.Contains(o.Script, "\x00") {
-		// So the shell's messages begin with "sh: ", and not with a file's name.
-		c.Argv = []string{"sh", "-l", "-c", "--", o.Script, "sh"}
+	if len(o.Script) <= maxScriptVar && !strings.Contains(o.Script, "\x00") {
+		// So the shell's messages begin with "sh: ", and not with a file's name. Not
+		// as an argument, which everyone on the machine can read: scripts have secrets.
+		c.Argv = []string{"sh", "-l", "-c", `eval "unset ` + scriptVar + `; $` + scriptVar + `"`, "sh"}
+		c.Env = append(c.Env[:len(c.Env):len(c.Env)], scriptVar+"="+o.Script)
 		return nil
 	}
 	c.Argv, c.HasScript = []string{"sh", "-l"}, true

@@ -97,14 +97,18 @@ func TestLayerScriptSurroundings(t *testing.T) {
 	equal(t, "surroundings", text, "export HOME='/root'\nexport PATH='"+defaultPath+"'\n/\n0022\n/dev/null\n2 processes\n"+string(host))
 }
 
-// TestLayerScriptMessages: what the shell says names nothing that is plash's.
-func TestLayerScriptMessages(t *testing.T) {
+// TestLayerScriptTraces: what the shell says names nothing that is plash's, and the
+// script shows nowhere.
+func TestLayerScriptTraces(t *testing.T) {
 	w := newWorld(t)
 	for _, tt := range []struct{ script, want string }{
-		{"true\nnosuchcommand", "sh: line 1: nosuchcommand: not found\n"}, // busybox counts from 0 there
-		{"-nosuchcommand", "sh: -nosuchcommand: not found\n"},
-		{"if", "sh: syntax error: unexpected end of file (expecting \"then\")\n"},
+		{"true\nnosuchcommand", "sh: eval: line 1: nosuchcommand: not found\n"}, // busybox counts from 0 there
+		{"-nosuchcommand", "sh: eval: -nosuchcommand: not found\n"},
+		{"if", "sh: eval: syntax error: unexpected end of file (expecting \"then\")\n"},
 		{"echo $0", "sh\n"},
+		// Everyone on the machine can read arguments.
+		{": secret\ntr '\\0' ' ' </proc/$$/cmdline | grep -c secret || :", "0\n"},
+		{"env | grep -c secret || :", "0\n"},
 	} {
 		_, text, _ := w.layer(LayerOptions{Script: tt.script})
 		text = strings.Replace(text, "line 0: ", "", 1)
