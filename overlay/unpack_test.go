@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -95,12 +96,25 @@ func TestCollectUnpacked(t *testing.T) {
 		must(t, err)
 		return len(all)
 	}
+	// A mount namespace that another test copies from this one holds on to what is
+	// unmounted here for a moment.
+	collect := func(keep map[digest.Digest]bool, left int) (freed int64, err error) {
+		for i := 0; i == 0 || err == nil && trees() > left && i < 200; i++ {
+			if i > 0 {
+				time.Sleep(20 * time.Millisecond)
+			}
+			var n int64
+			n, err = CollectUnpacked(s, keep, keep)
+			freed += n
+		}
+		return freed, err
+	}
 	eachWay(t, func(t *testing.T, b Backend) {
 		if b != Unpack {
 			return
 		}
 		withMount(t, s, other, Options{Backend: b}, func(dir string) {
-			if _, err := CollectUnpacked(s, none, none); err != nil || trees() != 1 {
+			if _, err := collect(none, 1); err != nil || trees() != 1 {
 				t.Errorf("a mounted tree was collected: %d left, %v", trees(), err)
 			}
 			if b, err := os.ReadFile(filepath.Join(dir, "3")); err != nil || len(b) == 0 {
@@ -112,15 +126,15 @@ func TestCollectUnpacked(t *testing.T) {
 			if trees() != 3 {
 				t.Errorf("%d trees, not 3", trees())
 			}
-			if _, err := CollectUnpacked(s, none, none); err != nil || trees() != 2 {
+			if _, err := collect(none, 2); err != nil || trees() != 2 {
 				t.Errorf("mounted trees were collected: %d left, %v", trees(), err)
 			}
 		})
 		keep := map[digest.Digest]bool{layers[0].Digest: true, layers[1].Digest: true}
-		if n, err := CollectUnpacked(s, keep, keep); n != 0 || err != nil || trees() != 2 {
+		if n, err := collect(keep, 2); n != 0 || err != nil || trees() != 2 {
 			t.Errorf("collected %d bytes of what is to be kept, %v", n, err)
 		}
-		if n, err := CollectUnpacked(s, none, none); n < 8192 || err != nil || trees() != 0 {
+		if n, err := collect(none, 0); n < 8192 || err != nil || trees() != 0 {
 			t.Errorf("collected %d bytes, %v; %d left", n, err, trees())
 		}
 		scratchIsEmpty(t, s)
