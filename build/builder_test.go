@@ -49,7 +49,8 @@ type bench struct {
 	hook func(script string) error
 }
 
-func newBench(t *testing.T) *bench {
+// newStore makes the containers of an empty store.
+func newStore(t *testing.T) *container.Store {
 	t.Helper()
 	dir := t.TempDir()
 	if err := cas.Init(dir); err != nil {
@@ -63,6 +64,12 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return store
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	store := newStore(t)
 	b := &bench{}
 	b.Builder = &Builder{Containers: store, ResolveImage: b.resolve, RunLayer: b.run, Stderr: &b.log}
 	b.base = b.create(t, 0, "base", nil)

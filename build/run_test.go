@@ -29,18 +29,7 @@ func realBuilder(t *testing.T) (b *Builder, log func() string) {
 	}
 	root := busyboxRoot(t)
 	writeFiles(t, root, map[string]string{"usr/local/bin/apk": standIn})
-	dir := t.TempDir()
-	if err := cas.Init(dir); err != nil {
-		t.Fatal(err)
-	}
-	cs, err := cas.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := container.Open(cs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := newStore(t)
 	stderr, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
