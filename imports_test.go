@@ -26,18 +26,19 @@ const module = "github.com/ihucos/plash"
 // with container, the records, on top of cas. A package stands for those below
 // it too, unless they have a line of their own.
 var mayImport = map[string][]string{
-	"cmd":                      {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas", "spelling"},
+	"cmd":                      {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas", "replay", "spelling"},
 	"bench":                    {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas"},
 	"build":                    {"runtime", "container", "cas", "spelling"},
 	"importexport":             {"runtime", "container", "cas", "spelling"},
 	"importexport/imageserver": {},
-	"runtime":                  {"overlay", "fusefs", "container", "cas"},
-	"overlay":                  {"cas"},
+	"runtime":                  {"overlay", "fusefs", "container", "cas", "replay"},
+	"overlay":                  {"cas", "replay"},
 	"fusefs":                   {"cas"},
 	"container":                {"cas"},
 	"cas":                      {},
 	"cas/erofs":                {},
 	"cas/tarstream":            {},
+	"replay":                   {},
 	"spelling":                 {},
 }
 

@@ -47,14 +47,14 @@ func openErofs(ctx context.Context, s *cas.Store, layers []Layer, o *Options) (*
 	if err != nil {
 		return nil, err
 	}
-	fd, err := mountIndex(s, ix, loop)
+	bottom, err := mountIndex(s, ix, loop)
 	if err != nil {
 		return nil, err
 	}
 	if !stacked {
-		return &Mount{fd: fd}, nil
+		return &Mount{fd: bottom.fd}, nil
 	}
-	if err := lower.add(fd, nil); err != nil {
+	if err := lower.add(bottom, nil); err != nil {
 		return nil, err
 	}
 	return openOverlay(&lower, o, xinoOn)
@@ -62,7 +62,7 @@ func openErofs(ctx context.Context, s *cas.Store, layers []Layer, o *Options) (*
 
 // mountIndex gives a detached read-only mount of an index and its blobs. The
 // index is closed.
-func mountIndex(s *cas.Store, ix *cas.Index, loop bool) (fd int, err error) {
+func mountIndex(s *cas.Store, ix *cas.Index, loop bool) (lw lower, err error) {
 	blobs := ix.Blobs()
 	defer func() {
 		err = errors.Join(err, ix.Close())
@@ -75,20 +75,20 @@ func mountIndex(s *cas.Store, ix *cas.Index, loop bool) (fd int, err error) {
 		paths = append(paths, s.BlobPath(b))
 	}
 	if !loop {
-		fd, err = mountErofs(paths)
+		fd, err := mountErofs(paths)
 		// EROFS takes plain files since Linux 6.12 (CONFIG_EROFS_FS_BACKED_BY_FILE);
 		// before, and on filesystems that it cannot read so, a block device is wanted.
 		if !errors.Is(err, unix.ENOTBLK) {
-			return fd, classify(err)
+			return lower{fd: fd, files: paths}, classify(err)
 		}
 	}
 	devices, err := attachLoops(paths)
 	if err != nil {
-		return -1, err
+		return lower{}, err
 	}
-	fd, err = mountErofs(devices.paths())
+	fd, err := mountErofs(devices.paths())
 	// The mount holds the devices now, or nobody does.
-	return fd, errors.Join(classify(err), devices.close())
+	return lower{fd: fd}, errors.Join(classify(err), devices.close())
 }
 
 // mountErofs mounts the first file with the others as its extra devices

@@ -85,6 +85,7 @@ type Mount struct {
 	// attach makes and attaches the mount at once, where the kernel has no
 	// detached mounts.
 	attach func(dir string) error
+	recipe *recipe // nil if it cannot be recorded
 }
 
 // Open mounts the tree that layers (bottom first) make up. Without layers it is

@@ -19,6 +19,9 @@ type lower struct {
 	// that it is in use.
 	dir  bool
 	name string // for mount tables that cannot show the path
+	// files are the index and the blobs that a detached mount was made of, where
+	// that can be done again: nil for loop devices and everything else.
+	files []string
 }
 
 // lowers are the layers of an overlayfs, top first. The overlayfs takes private
@@ -26,9 +29,9 @@ type lower struct {
 type lowers []lower
 
 // add takes over the result of making a detached mount.
-func (l *lowers) add(fd int, err error) error {
+func (l *lowers) add(lw lower, err error) error {
 	if err == nil {
-		*l = append(*l, lower{fd: fd})
+		*l = append(*l, lw)
 	}
 	return err
 }
@@ -77,8 +80,10 @@ func openOverlay(l *lowers, o *Options, x xino) (*Mount, error) {
 			return nil, err
 		}
 	}
-	fd, err := mountOverlay(*l, o, x)
+	fd, detached, err := mountOverlay(*l, o, x)
 	switch {
+	case err == nil && detached:
+		return &Mount{fd: fd, recipe: l.recipe(o, x)}, nil
 	case err == nil:
 		return &Mount{fd: fd}, nil
 	case o.Upper == "":
@@ -102,7 +107,7 @@ func overlaysWithout(l *lowers, x xino) bool {
 	if l.add(mountEmpty()) != nil {
 		return false
 	}
-	fd, err := mountOverlay(*l, &Options{}, x)
+	fd, _, err := mountOverlay(*l, &Options{}, x)
 	if err != nil {
 		return false
 	}
@@ -110,26 +115,28 @@ func overlaysWithout(l *lowers, x xino) bool {
 	return true
 }
 
-func mountOverlay(l lowers, o *Options, x xino) (fd int, err error) {
+// mountOverlay also says whether the layers were handed over detached, as they are.
+func mountOverlay(l lowers, o *Options, x xino) (fd int, detached bool, err error) {
 	if !force.attach {
-		yes, err := overlaysDetached(l[0])
+		detached, err = overlaysDetached(l[0])
 		if err != nil {
-			return -1, err
+			return -1, false, err
 		}
-		if yes {
-			return overlayByFD(l, o, x)
+		if detached {
+			fd, err = overlayByFD(l, o, x)
+			return fd, true, err
 		}
 	}
 	for i := range l {
 		if err := l[i].detach(); err != nil {
-			return -1, err
+			return -1, false, err
 		}
 	}
 	err = inPrivateNamespace(func() (err error) {
 		fd, err = overlayAttached(l, o, x)
 		return err
 	})
-	return fd, err
+	return fd, false, err
 }
 
 // detach takes a detached mount of a directory in the directory's place.
@@ -306,27 +313,27 @@ func overlayAttrs(o *Options) int {
 
 // mountEmpty gives a detached read-only mount of an empty directory: what a
 // container without layers is.
-func mountEmpty() (int, error) {
+func mountEmpty() (lower, error) {
 	c := newFSContext("tmpfs")
 	c.setString("source", "plash")
 	c.setString("mode", "0755")
 	fd, err := c.mount(unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
-		return -1, classify(fmt.Errorf("mount an empty directory: %w", err))
+		return lower{}, classify(fmt.Errorf("mount an empty directory: %w", err))
 	}
-	return fd, nil
+	return lower{fd: fd}, nil
 }
 
 // openEmpty mounts a container without layers.
 func openEmpty(o *Options) (*Mount, error) {
-	fd, err := mountEmpty()
+	empty, err := mountEmpty()
 	if err != nil {
 		return nil, err
 	}
 	if o.Upper == "" && len(o.Below) == 0 {
-		return &Mount{fd: fd}, nil
+		return &Mount{fd: empty.fd}, nil
 	}
-	l := lowers{{fd: fd}}
+	l := lowers{empty}
 	defer l.close()
 	return openOverlay(&l, o, xinoAuto)
 }

@@ -149,11 +149,16 @@ func lookupEnv(env []string, name string) (string, bool) {
 
 // setEnv gives a variable a value, in a new slice.
 func setEnv(env []string, name, value string) []string {
+	return append(unsetEnv(env, name), name+"="+value)
+}
+
+// unsetEnv leaves a variable out, in a new slice.
+func unsetEnv(env []string, name string) []string {
 	out := make([]string, 0, len(env)+1)
 	for _, v := range env {
 		if !strings.HasPrefix(v, name+"=") {
 			out = append(out, v)
 		}
 	}
-	return append(out, name+"="+value)
+	return out
 }

@@ -180,7 +180,7 @@ func (c *initConfig) makeRoot() error {
 // mountProc mounts a procfs of our pid namespace; where that is refused (in some
 // containers), the host's serves.
 func mountProc(root int) error {
-	dst, err := mountPoint(root, "/proc", true)
+	dst, _, err := mountPoint(root, "/proc", true)
 	if err != nil {
 		return err
 	}

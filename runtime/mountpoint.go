@@ -31,19 +31,20 @@ func openInside(root int, path string, flags uint64) (int, error) {
 
 // mountPoint opens a path of a container to mount something on it, and makes it
 // where it is missing: a directory, or an empty file.
-func mountPoint(root int, path string, dir bool) (int, error) {
-	fd, err := openInside(root, path, 0)
+func mountPoint(root int, path string, dir bool) (fd int, made bool, err error) {
+	fd, err = openInside(root, path, 0)
 	if !errors.Is(err, unix.ENOENT) {
-		return fd, err
+		return fd, false, err
 	}
 	to, err := canonical(root, path)
 	if err != nil {
-		return -1, err
+		return -1, false, err
 	}
 	if err := makePath(root, to, dir); err != nil {
-		return -1, err
+		return -1, false, err
 	}
-	return openInside(root, path, 0)
+	fd, err = openInside(root, path, 0)
+	return fd, true, err
 }
 
 // canonical is where a path of a container leads: without symbolic links, "."

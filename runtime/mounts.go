@@ -127,6 +127,7 @@ type source struct {
 	fd     int
 	dir    bool
 	cloned bool // fd is a detached copy of the mounts at the path
+	found  bool // mounted at a place that the image has
 }
 
 // openSources opens what is to be shared. This comes before the container's
@@ -178,7 +179,8 @@ func (b bind) open() (source, error) {
 // are made where they are missing. The sources are closed.
 func mountSources(root int, sources []source) error {
 	defer closeSources(sources)
-	for _, s := range sources {
+	for i := range sources {
+		s := &sources[i]
 		err := s.mount(root)
 		if s.Optional && imageLacksPlace(err) {
 			s.leaveOut(err)
@@ -210,11 +212,12 @@ func imageLacksPlace(err error) bool {
 	return false
 }
 
-func (s source) mount(root int) error {
-	dst, err := mountPoint(root, s.Path, s.dir)
+func (s *source) mount(root int) error {
+	dst, made, err := mountPoint(root, s.Path, s.dir)
 	if err != nil {
 		return err
 	}
+	s.found = !made
 	defer unix.Close(dst)
 	if err := s.fits(root, dst); err != nil {
 		return err
@@ -226,7 +229,7 @@ func (s source) mount(root int) error {
 }
 
 // fits says why a file of a container is no place for the source.
-func (s source) fits(root, dst int) error {
+func (s *source) fits(root, dst int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(dst, &st); err != nil {
 		return err

@@ -33,6 +33,11 @@ type RunOptions struct {
 	DeescalateSudo bool
 }
 
+// plain tells whether the options are those of a run that can be replayed.
+func (o *RunOptions) plain() bool {
+	return o.Mounts == nil && o.Upper == "" && o.Work == "" && !o.DeescalateSudo && len(o.Argv) > 0
+}
+
 // Exec becomes a command in a container: a process with the ids, environment,
 // terminal, descriptors and working directory of the caller, with another root
 // filesystem. Where the working directory is not there, it is / and PWD says so.
@@ -42,12 +47,14 @@ type RunOptions struct {
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
 	goruntime.LockOSThread()
 	r := &run{env: os.Environ(), upper: o.Upper, work: o.Work}
+	r.wantPlan = r.takeReplayVar() && o.plain()
 	if err := r.prepare(ctx, st, id, o); err != nil {
 		if r.root != nil {
 			err = errors.Join(err, r.root.Close())
 		}
 		return notStarted(err)
 	}
+	r.record(st, id)
 	if err := enterRoot(r.root.FD()); err != nil {
 		return notStarted(err)
 	}
@@ -73,7 +80,12 @@ type run struct {
 	who         *identity // nil: stay who we are
 	dir         string    // working directory; "" if it has no name
 	upper, work string
+	at          string // where the root is attached
 	root        *overlay.Mount
+	binds       []bind
+	sources     []source // of the binds that the host has
+	wantPlan    bool
+	plan        *upperAttr // what a plan needs; nil if there will be none
 }
 
 // prepare makes the container's root in a mount namespace of this thread.
@@ -87,28 +99,27 @@ func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID,
 			r.env = who.environ(r.env)
 		}
 	}
-	binds, err := runMounts(o.Mounts, r.env)
-	if err != nil {
+	var err error
+	if r.binds, err = runMounts(o.Mounts, r.env); err != nil {
 		return err
 	}
 	r.dir = workingDir()
-	var sources []source
 	err = withImage(ctx, st, id, func(im *image) error {
 		if err := enterNamespace(); err != nil {
 			return err
 		}
-		if sources, err = openSources(binds); err != nil {
+		if r.sources, err = openSources(r.binds); err != nil {
 			return err
 		}
 		if o.Upper == "" && o.Work == "" {
 			return r.openDiscarded(ctx, im)
 		}
-		return r.openKept(ctx, im, binds)
+		return r.openKept(ctx, im)
 	})
 	if err != nil {
 		return err
 	}
-	return mountSources(r.root.FD(), sources)
+	return mountSources(r.root.FD(), r.sources)
 }
 
 // runMounts is what a run shares with the host.
@@ -141,6 +152,11 @@ func (r *run) openDiscarded(ctx context.Context, im *image) error {
 	r.upper, r.work = filepath.Join(at, "u"), filepath.Join(at, "w")
 	if err := makeUpper(ctx, im, r.upper, r.work); err != nil {
 		return err
+	}
+	if r.wantPlan {
+		if u, err := readUpper(r.upper); err == nil {
+			r.plan = &u
+		}
 	}
 	return r.open(ctx, im, at, overlay.Options{Upper: r.upper, Work: r.work, Volatile: true})
 }
@@ -189,11 +205,11 @@ func absUpper(upper, work *string) error {
 
 // openKept mounts the container with the caller's upper directory, which is the
 // mount point too.
-func (r *run) openKept(ctx context.Context, im *image, binds []bind) error {
+func (r *run) openKept(ctx context.Context, im *image) error {
 	if err := absUpper(&r.upper, &r.work); err != nil {
 		return err
 	}
-	below, err := im.missing(ctx, binds, func() (string, error) { return mountMemory(im.cas) })
+	below, err := im.missing(ctx, r.binds, func() (string, error) { return mountMemory(im.cas) })
 	if err != nil {
 		return err
 	}
@@ -205,7 +221,7 @@ func (r *run) open(ctx context.Context, im *image, at string, o overlay.Options)
 	if err != nil {
 		return err
 	}
-	r.root = m
+	r.root, r.at = m, at
 	return m.AttachTo(at)
 }
 

@@ -1,3 +1,7 @@
+// The cgroup's limit of CPU time is not looked up: that takes 3 % of a run.
+//
+//go:debug containermaxprocs=0
+
 // Plash builds and runs containers that are just processes.
 //
 // This package is the command line: a file for each command or small group of
@@ -20,6 +24,7 @@ import (
 	"strings"
 	"syscall"
 
+	_ "github.com/ihucos/plash/replay" // begins before main, and may not come back
 	"github.com/ihucos/plash/runtime"
 )
 

@@ -1,0 +1,24 @@
+package replay
+
+const arch = "amd64"
+
+// Numbers of system calls: arch/x86/entry/syscalls/syscall_64.tbl.
+const (
+	sysRead        = 0
+	sysWrite       = 1
+	sysClose       = 3
+	sysRtSigaction = 13
+	sysGetcwd      = 79
+	sysChdir       = 80
+	sysFchdir      = 81
+	sysExecve      = 59
+	sysGetuid      = 102
+	sysGeteuid     = 107
+	sysChroot      = 161
+	sysExitGroup   = 231
+	sysOpenat      = 257
+	sysSetns       = 308
+	sysExecveat    = 322
+	sysStatx       = 332
+	sysFaccessat   = 269
+)

@@ -1,0 +1,24 @@
+package replay
+
+const arch = "arm64"
+
+// Numbers of system calls: include/uapi/asm-generic/unistd.h.
+const (
+	sysGetcwd      = 17
+	sysChdir       = 49
+	sysFchdir      = 50
+	sysChroot      = 51
+	sysOpenat      = 56
+	sysClose       = 57
+	sysRead        = 63
+	sysWrite       = 64
+	sysExitGroup   = 94
+	sysRtSigaction = 134
+	sysGetuid      = 174
+	sysGeteuid     = 175
+	sysExecve      = 221
+	sysSetns       = 268
+	sysExecveat    = 281
+	sysStatx       = 291
+	sysFaccessat   = 48
+)

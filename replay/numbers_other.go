@@ -1,0 +1,10 @@
+//go:build !amd64 && !arm64
+
+package replay
+
+// On other machines nothing is recorded.
+const (
+	arch = "other"
+	// Supported says whether plans can be replayed on this architecture.
+	Supported = false
+)

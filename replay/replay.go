@@ -1,0 +1,96 @@
+// Package replay starts a command in a container without starting plash first.
+//
+// Most of what a run costs is not mounting: it is the initialisation of some 200
+// packages, of which a run needs few, and working out again what was worked out the
+// last time. So the first run of a container leaves a plan beside its record, the
+// list of system calls that made its root, and later runs replay it: this
+// package imports nothing but unsafe, so Go initialises it before all others ("Program
+// initialization" in the language's specification, in the order of import
+// paths since Go 1.21), and its initialiser does not return where there is a plan that
+// fits. ARCHITECTURE.md has the figures.
+//
+// Invariants:
+//   - What to do is decided in one place, package runtime, which records what it
+//     has done. This package knows nothing of layers, mounts and options.
+//   - A plan begins with what must still be so (the boot, the index files, the
+//     environment, an empty scratch directory, the locks of the store). If
+//     anything is not, nothing has happened and the program goes on as ever.
+//   - If a call fails later, or the command cannot be executed, the program is
+//     started again in the namespace and directory that it was called in, and is
+//     told to do without a plan. So all messages come from the usual place.
+//   - What is handed to the kernel lies in static buffers, or is a constant or a
+//     string of the process itself, so that its address stays what it is.
+//
+// It does only what plash-run NUMBER [--] CMD… does as root; every other command
+// line is left alone.
+package replay
+
+// Var is the environment variable that tells the program to do without plans: "off"
+// by the user, or one of the values below by this package, which [Exec] of package
+// runtime takes out of the command's environment.
+const Var = "PLASH_REPLAY"
+
+const (
+	Off     = "off"
+	Stale   = "stale"   // a call of the plan failed: a new plan is wanted
+	NotExec = "notexec" // the command could not be executed
+)
+
+// FileName is the name of a plan, in the directory that records the container.
+const FileName = "replay"
+
+// magic begins a plan and tells the version of the format, and whose system calls
+// these are. It is followed by the length of the whole and a checksum of what comes behind that, 4 bytes each.
+const (
+	magic      = "plash-replay 1 " + arch + "\n"
+	headerSize = len(magic) + 8
+	// MaxSize is the size of the largest plan that is replayed, in bytes.
+	MaxSize = 64 << 10
+	// Slots is how many results of calls a plan can keep.
+	Slots = 64
+	// BufSize is the size of the buffer that a plan's calls may fill, in bytes.
+	BufSize = 4096
+)
+
+// What a plan is made of. Numbers are little endian.
+const (
+	// opCall: number (2 bytes), count of arguments (1), the arguments, what is
+	// expected (1, and 8 bytes of value), slot for the result (1).
+	opCall = 1 + iota
+	// opCompare: offset in the buffer (2), length (2), the bytes to be there.
+	opCompare
+	// opEnv: whether the variable is set (1), its name, its value (as argString).
+	opEnv
+	// opCommit: nothing can be undone from here on.
+	opCommit
+)
+
+// Kinds of arguments.
+const (
+	argNumber = 1 + iota // 8 bytes
+	argBytes             // length (2), the bytes, a zero; its address is the argument
+	argSlot              // 1 byte
+	argBuffer            // the buffer's address
+)
+
+// What a call is expected to return.
+const (
+	expectSuccess = 1 + iota // anything but an error
+	expectValue              // this very value; an error is negative
+)
+
+// noSlot says that a result is not kept.
+const noSlot = 0xff
+
+// sum is the FNV-1a hash of b: enough to tell a torn file.
+func sum(b []byte) uint32 {
+	h := uint32(2166136261)
+	for _, c := range b {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return h
+}
+
+func get16(b []byte) int    { return int(b[0]) | int(b[1])<<8 }
+func get32(b []byte) uint32 { return uint32(get16(b)) | uint32(get16(b[2:]))<<16 }
+func get64(b []byte) uint64 { return uint64(get32(b)) | uint64(get32(b[4:]))<<32 }

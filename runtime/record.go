@@ -1,0 +1,231 @@
+package runtime
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/replay"
+)
+
+// takeReplayVar takes what package replay says of itself out of the environment,
+// and tells whether a plan for the next run is wanted.
+func (r *run) takeReplayVar() bool {
+	switch value, set := lookupEnv(r.env, replay.Var); {
+	case !set:
+		return replay.Supported
+	case value == replay.Stale:
+		r.env = unsetEnv(r.env, replay.Var)
+		return true
+	case value == replay.NotExec:
+		r.env = unsetEnv(r.env, replay.Var)
+	}
+	return false
+}
+
+// record leaves a plan that package replay follows at the next run of the container.
+// It is called between the last mount and entering the root, with the layers of a
+// plain run. A plan only saves time: where it cannot be made or kept, all goes on.
+func (r *run) record(st *container.Store, id container.ID) {
+	if r.plan == nil || unix.Getuid() != 0 || unix.Geteuid() != 0 || r.root.Recorded() == nil {
+		return
+	}
+	for _, s := range r.sources {
+		if !s.cloned || !s.found {
+			return // a place is to be made, or a warning given, at every run
+		}
+	}
+	p := &recorder{dir: st.CAS().Dir()}
+	p.guard(r)
+	p.Commit()
+	p.mount(r)
+	plan := p.Encode()
+	if plan == nil || p.err != nil {
+		return
+	}
+	if old, err := st.ReadBeside(id, replay.FileName); err == nil && bytes.Equal(old, plan) {
+		return // it fits again: something was only in its way
+	}
+	_ = st.WriteBeside(id, replay.FileName, plan)
+}
+
+// A recorder is a plan with the calls that are often made.
+type recorder struct {
+	replay.Plan
+	dir string // the store's
+	err error
+}
+
+// cwd stands for the working directory in *at calls.
+func cwd() replay.Arg { return replay.Number(unix.AT_FDCWD) }
+
+func (p *recorder) open(path string, flags int) replay.Slot {
+	return p.CallKeep(unix.SYS_OPENAT, cwd(), replay.String(path), replay.Number(flags|unix.O_CLOEXEC))
+}
+
+// guard demands what the plan relies on, and takes the store's lock as
+// [cas.Store.LockShared] does, but without waiting.
+func (p *recorder) guard(r *run) {
+	for _, name := range []string{BackendVar, "HOME"} {
+		value, set := lookupEnv(r.env, name)
+		p.Env(name, value, set)
+	}
+	// Indexes were verified for this boot.
+	p.content("/proc/sys/kernel/random/boot_id")
+	p.content(p.dir + "/version")
+	for _, f := range r.root.Recorded() {
+		p.unchanged(f)
+	}
+	p.empty(p.dir + "/scratch") // or it has to be looked at who is alive
+	for _, b := range r.binds {
+		p.absent(b, r.sources)
+	}
+	gate := p.open(p.dir+"/lock.gate", unix.O_RDONLY)
+	p.Call(unix.SYS_FLOCK, gate.Arg(), replay.Number(unix.LOCK_SH|unix.LOCK_NB))
+	lock := p.open(p.dir+"/lock", unix.O_RDONLY)
+	p.Call(unix.SYS_FLOCK, lock.Arg(), replay.Number(unix.LOCK_SH|unix.LOCK_NB))
+	p.Call(unix.SYS_FLOCK, gate.Arg(), replay.Number(unix.LOCK_UN))
+}
+
+// content demands that a short file says what it says now.
+func (p *recorder) content(path string) {
+	b, err := os.ReadFile(path)
+	if err != nil || len(b) >= replay.BufSize {
+		p.err = errors.Join(p.err, err, unix.EFBIG)
+		return
+	}
+	p.CallExpect(len(b), unix.SYS_READ, p.open(path, unix.O_RDONLY).Arg(), replay.Buffer(), replay.Number(replay.BufSize))
+	p.Compare(0, b)
+}
+
+// unchanged demands that a file is the one that it is now.
+func (p *recorder) unchanged(path string) {
+	const mask = unix.STATX_INO | unix.STATX_SIZE | unix.STATX_MTIME | unix.STATX_CTIME
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, mask, &st); err != nil {
+		p.err = errors.Join(p.err, err)
+		return
+	}
+	b := (*[unsafe.Sizeof(st)]byte)(unsafe.Pointer(&st))
+	p.Call(unix.SYS_STATX, cwd(), replay.String(path), replay.Number(0), replay.Number(mask), replay.Buffer())
+	for _, f := range [][2]uintptr{
+		{unsafe.Offsetof(st.Ino), unsafe.Sizeof(st.Ino)},
+		{unsafe.Offsetof(st.Size), unsafe.Sizeof(st.Size)},
+		{unsafe.Offsetof(st.Ctime), unsafe.Sizeof(st.Ctime)},
+		{unsafe.Offsetof(st.Mtime), unsafe.Sizeof(st.Mtime)},
+	} {
+		p.Compare(int(f[0]), b[f[0]:f[0]+f[1]])
+	}
+}
+
+// emptyDir is what getdents64(2) returns for a directory with nothing in it: entries
+// of 24 bytes for "." and "..".
+const emptyDir = 48
+
+func (p *recorder) empty(dir string) {
+	fd := p.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	p.CallExpect(emptyDir, unix.SYS_GETDENTS64, fd.Arg(), replay.Buffer(), replay.Number(replay.BufSize))
+}
+
+// absent demands that what the host did not have to share is still not there.
+func (p *recorder) absent(b bind, found []source) {
+	for _, s := range found {
+		if s.Path == b.Path {
+			return
+		}
+	}
+	var st unix.Stat_t
+	var errno unix.Errno
+	if err := unix.Stat(b.Path, &st); !errors.As(err, &errno) {
+		p.err = errors.Join(p.err, unix.EEXIST, err)
+		return
+	}
+	p.CallExpect(-int(errno), unix.SYS_STATX, cwd(), replay.String(b.Path), replay.Number(0), replay.Number(unix.STATX_TYPE), replay.Buffer())
+}
+
+// mount makes the root as [run.prepare] has made it, and enters it as enterRoot
+// does.
+func (p *recorder) mount(r *run) {
+	p.Call(unix.SYS_UNSHARE, replay.Number(unix.CLONE_NEWNS))
+	p.Call(unix.SYS_MOUNT, replay.String(""), replay.String("/"), replay.Number(0), replay.Number(unix.MS_REC|unix.MS_SLAVE), replay.Number(0))
+	shared := make([]replay.Slot, len(r.sources))
+	for i, s := range r.sources {
+		shared[i] = p.CallKeep(unix.SYS_OPEN_TREE, cwd(), replay.String(s.Path),
+			replay.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
+	}
+	p.Call(unix.SYS_MOUNT, replay.String("plash"), replay.String(r.at), replay.String("tmpfs"), replay.Number(0), replay.String("mode=0700"))
+	p.upper(r.upper, *r.plan)
+	p.mkdir(r.work)
+	root := r.root.Record(&p.Plan)
+	p.Call(unix.SYS_MOVE_MOUNT, root.Arg(), replay.String(""), cwd(), replay.String(r.at), replay.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	for i, s := range r.sources {
+		b := (*[unix.SizeofOpenHow]byte)(unsafe.Pointer(&how))
+		at := p.CallKeep(unix.SYS_OPENAT2, root.Arg(), replay.String(s.Path), replay.Bytes(b[:]), replay.Number(len(b)))
+		p.Call(unix.SYS_MOVE_MOUNT, shared[i].Arg(), replay.String(""), at.Arg(), replay.String(""),
+			replay.Number(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	}
+	p.Call(unix.SYS_FCHDIR, root.Arg())
+	p.Call(unix.SYS_PIVOT_ROOT, replay.String("."), replay.String("."))
+	p.Call(unix.SYS_UMOUNT2, replay.String("."), replay.Number(unix.MNT_DETACH))
+	p.Call(unix.SYS_CHDIR, replay.String("/"))
+}
+
+func (p *recorder) mkdir(dir string) {
+	p.Call(unix.SYS_MKDIRAT, cwd(), replay.String(dir), replay.Number(0o755))
+}
+
+// upper makes the upper directory, with the attributes that it was prepared with.
+func (p *recorder) upper(dir string, u upperAttr) {
+	p.mkdir(dir)
+	p.Call(unix.SYS_FCHOWNAT, cwd(), replay.String(dir), replay.Number(int(u.Uid)), replay.Number(int(u.Gid)), replay.Number(0))
+	p.Call(unix.SYS_FCHMODAT, cwd(), replay.String(dir), replay.Number(int(u.Mode&^unix.S_IFMT)))
+	for _, x := range u.xattrs {
+		p.Call(unix.SYS_LSETXATTR, replay.String(dir), replay.String(x.name), replay.Bytes(x.value), replay.Number(len(x.value)), replay.Number(0))
+	}
+	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, u.Mtim}
+	b := (*[unsafe.Sizeof(times)]byte)(unsafe.Pointer(&times))
+	p.Call(unix.SYS_UTIMENSAT, cwd(), replay.String(dir), replay.Bytes(b[:]), replay.Number(0))
+}
+
+// upperAttr is what a new upper directory looks like.
+type upperAttr struct {
+	unix.Stat_t
+	xattrs []struct {
+		name  string
+		value []byte
+	}
+}
+
+// readUpper is for an upper directory before it is mounted: overlayfs leaves marks
+// on it.
+func readUpper(dir string) (u upperAttr, err error) {
+	if err := unix.Lstat(dir, &u.Stat_t); err != nil {
+		return u, err
+	}
+	var names [replay.BufSize]byte
+	n, err := unix.Llistxattr(dir, names[:])
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return u, nil
+	}
+	if err != nil {
+		return u, err
+	}
+	for _, name := range strings.FieldsFunc(string(names[:n]), func(r rune) bool { return r == 0 }) {
+		var value [replay.BufSize]byte
+		n, err := unix.Lgetxattr(dir, name, value[:])
+		if err != nil {
+			return u, err
+		}
+		u.xattrs = append(u.xattrs, struct {
+			name  string
+			value []byte
+		}{name, value[:n]})
+	}
+	return u, nil
+}
