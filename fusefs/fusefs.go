@@ -48,5 +48,5 @@ const (
 	fsType  = "fuse"
 	subtype = "plash"
 	// maxRequest is how much the kernel may ask for at once, in bytes.
-	maxRequest = 1 << 20
+	maxRequest = 256 << 10
 )

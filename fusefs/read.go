@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -51,8 +52,10 @@ func (fs *filesystem) readDevice(e erofs.Extent, p []byte) error {
 	if e.Phys+e.Len > fs.sizes[e.Device] {
 		return fs.short(e, fs.sizes[e.Device])
 	}
-	for done := 0; done < len(p); {
-		n, err := unix.Pread(int(fs.fds[e.Device]), p[done:], e.Phys+int64(done))
+	fd := int(fs.fds[e.Device])
+	done := readCached(fd, p, e.Phys)
+	for done < len(p) {
+		n, err := unix.Pread(fd, p[done:], e.Phys+int64(done))
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
@@ -63,6 +66,24 @@ func (fs *filesystem) readDevice(e erofs.Extent, p []byte) error {
 		done += max(n, 0)
 	}
 	return nil
+}
+
+// readAhead is what the kernel is asked to read at once of a blob, in bytes, where one
+// file after the other is small and none of them a stream: as much as of a large file.
+const readAhead = maxRequest
+
+// readCached reads what of a blob is in the kernel's cache (RWF_NOWAIT, since Linux
+// 4.14, not on all filesystems). If that is not all, the kernel is asked to read
+// the surroundings too, as they are mostly files of the same directory.
+func readCached(fd int, p []byte, off int64) int {
+	n, err := unix.Preadv2(fd, [][]byte{p}, off, unix.RWF_NOWAIT)
+	if n < len(p) && (err == nil || errors.Is(err, unix.EAGAIN)) {
+		from := off / readAhead * readAhead
+		to := (off + int64(len(p)) + readAhead - 1) / readAhead * readAhead
+		// If it does not, or where it is done already, nothing is lost.
+		_ = unix.Fadvise(fd, from, to-from, unix.FADV_WILLNEED)
+	}
+	return max(n, 0)
 }
 
 func (fs *filesystem) short(e erofs.Extent, size int64) error {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -101,6 +102,9 @@ func detachServer() error {
 // serve is the life of a server.
 func serve(socket *os.File) error {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP)
+	// Requests leave little garbage, but buffers of maxRequest bytes.
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(maxMapped)
 	if err := closeInherited(); err != nil {
 		return fmt.Errorf("close what was inherited: %w", err)
 	}
