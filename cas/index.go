@@ -76,6 +76,13 @@ func (ix *Index) Close() error {
 	return nil
 }
 
+// Unload takes the index out of the memory of the process. Where it is used again,
+// it is mapped again, mostly from the kernel's cache.
+func (ix *Index) Unload() {
+	// It cannot fail for such a mapping, and would change nothing.
+	_ = unix.Madvise(ix.mem, unix.MADV_DONTNEED)
+}
+
 // openIndex maps an index file and verifies it, once after each boot. The error
 // wraps fs.ErrNotExist or [erofs.ErrCorrupt] if it has to be built.
 func openIndex(path string) (_ *Index, err error) {

@@ -113,6 +113,16 @@ func (im *Image) HasWhiteouts() bool { return im.flags&flagWhiteouts != 0 }
 // ImpliedRoot reports whether no entry described the root directory.
 func (im *Image) ImpliedRoot() bool { return im.flags&flagImpliedRoot != 0 }
 
+// Totals returns the size of the image and its devices, in blocks, and the number of
+// inodes: what the kernel tells of the filesystem.
+func (im *Image) Totals() (blocks, inodes uint64) {
+	blocks = uint64(len(im.b)) / BlockSize
+	for _, d := range im.devices {
+		blocks += d.Blocks
+	}
+	return blocks, le.Uint64(im.b[superOffset+16:])
+}
+
 // Inode reads an inode.
 func (im *Image) Inode(n NID) (Inode, error) {
 	if n > NID(len(im.b)/slotSize) {
@@ -254,6 +264,9 @@ func (d *dirBlock) entry(i int) (Dirent, error) {
 	return Dirent{Name: name, NID: NID(le.Uint64(b)), Type: direntTypes[ft]}, nil
 }
 
+// IsDot reports whether a name of an entry is "." or "..".
+func IsDot(name []byte) bool { return string(name) == "." || string(name) == ".." }
+
 var direntTypes = [...]uint8{
 	ftRegular: unix.DT_REG, ftDir: unix.DT_DIR, ftChar: unix.DT_CHR, ftBlock: unix.DT_BLK,
 	ftFifo: unix.DT_FIFO, ftSocket: unix.DT_SOCK, ftSymlink: unix.DT_LNK,
@@ -309,30 +322,9 @@ func (im *Image) Lookup(dir *Inode, name string) (Dirent, error) {
 // ReadDir calls yield for each entry of a directory, sorted by the bytes of
 // their names, without "." and "..", until it returns false.
 func (im *Image) ReadDir(dir *Inode, yield func(Dirent) bool) error {
-	if !dir.IsDir() {
-		return fmt.Errorf("inode %d: %w", dir.NID, unix.ENOTDIR)
-	}
-	var last []byte
-	for i := range (dir.Size + BlockSize - 1) / BlockSize {
-		d, err := im.dirBlock(dir, i)
-		if err != nil {
-			return err
-		}
-		for j := range d.n {
-			e, err := d.entry(j)
-			switch {
-			case err != nil:
-				return err
-			case bytes.Compare(last, e.Name) >= 0:
-				return fmt.Errorf("directory %d: %w: %q after %q", dir.NID, ErrCorrupt, e.Name, last)
-			}
-			last = e.Name
-			if s := string(e.Name); s != "." && s != ".." && !yield(e) {
-				return nil
-			}
-		}
-	}
-	return nil
+	return im.ReadDirAt(dir, 0, func(e Dirent, _ DirPos) bool {
+		return IsDot(e.Name) || yield(e)
+	})
 }
 
 // xattrBody returns the serialised entries of an inode's extended attributes.
@@ -352,58 +344,27 @@ func (im *Image) xattrBody(in *Inode) ([]byte, error) {
 
 // Xattrs returns the extended attributes of an inode with their full names.
 func (im *Image) Xattrs(in *Inode) ([]Xattr, error) {
-	body, err := im.xattrBody(in)
-	if err != nil {
-		return nil, err
-	}
 	var xs []Xattr
-	err = forXattr(body, func(index byte, suffix, value, _ []byte) {
-		for _, p := range xattrPrefixes {
-			if p.index == index {
-				xs = append(xs, Xattr{Name: p.prefix + string(suffix), Value: bytes.Clone(value)})
-			}
-		}
+	err := im.EachXattr(in, func(prefix string, suffix, value []byte) {
+		xs = append(xs, Xattr{Name: prefix + string(suffix), Value: bytes.Clone(value)})
 	})
 	return xs, err
 }
 
-// Extents calls yield for each stretch of data of a regular file, in order
-// and as long as they can be, until it returns false.
-func (im *Image) Extents(in *Inode, yield func(Extent) bool) error {
-	if !in.IsRegular() || in.Size == 0 {
-		return nil
+// EachXattr calls yield for each extended attribute of an inode, whose name comes in
+// two parts. The bytes are valid until the image is closed.
+func (im *Image) EachXattr(in *Inode, yield func(prefix string, suffix, value []byte)) error {
+	body, err := im.xattrBody(in)
+	if err != nil {
+		return err
 	}
-	var cur Extent
-	size := int64(1) << in.chunkBits
-	for i := int64(0); i<<in.chunkBits < in.Size; i++ {
-		idx, err := im.bytes(in.tail+i*chunkIdxSize, chunkIdxSize)
-		if err != nil {
-			return fmt.Errorf("chunk %d of inode %d: %w", i, in.NID, err)
+	return forXattr(body, func(index byte, suffix, value, _ []byte) {
+		for i := range xattrPrefixes {
+			if p := &xattrPrefixes[i]; p.index == index {
+				yield(p.prefix, suffix, value)
+			}
 		}
-		block := le.Uint32(idx[4:])
-		if block == nullBlock {
-			continue
-		}
-		e := Extent{
-			Off: i << in.chunkBits, Len: min(size, in.Size-i<<in.chunkBits),
-			Device: int(le.Uint16(idx[2:])), Phys: int64(block) * BlockSize,
-		}
-		if err := im.checkExtent(e); err != nil {
-			return fmt.Errorf("chunk %d of inode %d: %w", i, in.NID, err)
-		}
-		if cur.Device == e.Device && cur.Off+cur.Len == e.Off && cur.Phys+cur.Len == e.Phys {
-			cur.Len += e.Len
-			continue
-		}
-		if cur.Len > 0 && !yield(cur) {
-			return nil
-		}
-		cur = e
-	}
-	if cur.Len > 0 {
-		yield(cur)
-	}
-	return nil
+	})
 }
 
 // checkExtent verifies that an extent lies inside its device.

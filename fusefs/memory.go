@@ -1,0 +1,49 @@
+package fusefs
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/ihucos/plash/cas"
+)
+
+const (
+	// maxMapped is how much of the index, and of the program, may be in the memory of
+	// the process, in bytes. The kernel keeps the pages anyway while it has room for
+	// them; to map one again costs less than a request.
+	maxMapped = 20 << 20
+	// checkEvery is after how many requests that is looked at.
+	checkEvery = 512
+)
+
+// A memoryLimit keeps the server small while it serves a large index.
+type memoryLimit struct {
+	requests atomic.Uint32
+	statm    *os.File // nil: no limit
+}
+
+// count counts a request.
+func (m *memoryLimit) count(view *cas.View) {
+	if m.requests.Add(1)%checkEvery != 0 || m.statm == nil || m.mapped() < maxMapped {
+		return
+	}
+	view.Unload()
+}
+
+// mapped is how many bytes of files are mapped and in memory: proc_pid_statm(5), the
+// third number, in pages.
+func (m *memoryLimit) mapped() int {
+	var buf [128]byte
+	n, err := m.statm.ReadAt(buf[:], 0)
+	fields := bytes.Fields(buf[:n])
+	if err != nil && n == 0 || len(fields) < 3 {
+		return 0
+	}
+	pages, err := strconv.Atoi(string(fields[2]))
+	if err != nil {
+		return 0
+	}
+	return pages * os.Getpagesize()
+}

@@ -1,0 +1,208 @@
+package fusefs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas"
+)
+
+// A Mount is a read-only mount that is attached nowhere, until [Mount.AttachTo].
+type Mount struct {
+	fd     int     // the mount, -1: not made yet
+	device int     // the FUSE device, until the server has it; or -1
+	server *server // that waits for the device, or nil
+	// attach makes and attaches the mount at once, where there can be no detached one.
+	attach func(dir string) error
+}
+
+// force makes tests take the ways of older kernels and of plain users.
+var force struct {
+	mount2 bool // mount(2) only (before Linux 5.2)
+	helper bool // no right to mount
+}
+
+// Open mounts the tree that layers (bottom first) make up, by a server process that
+// ends with the mount. The caller closes the mount, also after AttachTo. The error
+// wraps [ErrUnsupported] if FUSE does not work here.
+//
+// Where only fusermount3 can mount, or only mount(2), AttachTo makes the mount;
+// the context is for that too.
+func Open(ctx context.Context, store *cas.Store, layers []digest.Digest, o Options) (*Mount, error) {
+	m := &Mount{fd: -1, device: -1}
+	if err := m.open(ctx, store, layers, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("mount container with FUSE: %w", err), m.Close())
+	}
+	return m, nil
+}
+
+func (m *Mount) open(ctx context.Context, store *cas.Store, layers []digest.Digest, o Options) error {
+	var err error
+	if m.device, err = openDevice(); err != nil {
+		return err
+	}
+	m.fd, err = mountDetached(m.device, &o)
+	switch {
+	case err == nil:
+	case errors.Is(err, unix.ENOSYS):
+		m.attach = func(dir string) error { return m.attachDirect(ctx, dir, &o) }
+	case errors.Is(err, unix.EPERM) && (os.Geteuid() != 0 || force.helper):
+		if err := findHelper(err); err != nil {
+			return err
+		}
+		m.attach = func(dir string) error { return m.attachByHelper(ctx, dir, &o) }
+	default:
+		return classify(err)
+	}
+	if m.server, err = startServer(store, layers, &o); err != nil {
+		return err
+	}
+	if m.attach != nil {
+		return nil
+	}
+	return m.serve(ctx)
+}
+
+// serve hands the device over and waits until the mount answers.
+func (m *Mount) serve(ctx context.Context) error {
+	err := m.server.send(m.device)
+	if err == nil {
+		err = m.server.wait(ctx)
+	}
+	return errors.Join(err, m.release())
+}
+
+// release closes what is of no use once the mount answers, or never will.
+func (m *Mount) release() error {
+	var err error
+	if m.device >= 0 {
+		err = unix.Close(m.device)
+		m.device = -1
+	}
+	if m.server != nil {
+		err = errors.Join(err, m.server.close())
+		m.server = nil
+	}
+	return err
+}
+
+// FD is an O_PATH descriptor of the mount's root, for *at calls; it belongs to
+// the mount. It is -1 before AttachTo where there can be no detached mount (before
+// Linux 5.2, or by fusermount3).
+func (m *Mount) FD() int { return m.fd }
+
+// AttachTo attaches the mount at a directory, in the mount namespace of the
+// calling thread. It stays there when m is closed; while m is open, umount(2)
+// of it says EBUSY.
+func (m *Mount) AttachTo(dir string) error {
+	if m.attach == nil {
+		err := unix.MoveMount(m.fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		if errors.Is(err, unix.EINVAL) {
+			if fi, statErr := os.Stat(dir); statErr == nil && !fi.IsDir() {
+				err = unix.ENOTDIR
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("attach mount to %s: %w", dir, err)
+		}
+		return nil
+	}
+	if err := m.attach(dir); err != nil {
+		return err
+	}
+	m.attach = nil
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open mount: %w", &os.PathError{Op: "open", Path: dir, Err: err})
+	}
+	m.fd = fd
+	return nil
+}
+
+// Close gives the descriptor back, and with it the mount unless it was attached.
+func (m *Mount) Close() error {
+	err := m.release()
+	if m.fd >= 0 {
+		err = errors.Join(err, unix.Close(m.fd))
+		m.fd = -1
+	}
+	if err != nil {
+		return fmt.Errorf("close mount: %w", err)
+	}
+	return nil
+}
+
+// attachDirect mounts with mount(2), for kernels before Linux 5.2.
+func (m *Mount) attachDirect(ctx context.Context, dir string, o *Options) error {
+	data := "fd=" + strconv.Itoa(m.device)
+	for _, kv := range superOptions() {
+		data += "," + kv[0]
+		if kv[1] != "" {
+			data += "=" + kv[1]
+		}
+	}
+	if err := unix.Mount(o.Source, dir, fsType+"."+subtype, unix.MS_RDONLY, data); err != nil {
+		return classify(fmt.Errorf("mount FUSE at %s: %w", dir, err))
+	}
+	if err := m.serve(ctx); err != nil {
+		return errors.Join(fmt.Errorf("mount FUSE at %s: %w", dir, err), unix.Unmount(dir, unix.MNT_DETACH))
+	}
+	return nil
+}
+
+// superOptions are the options of a FUSE filesystem that the kernel takes at mount,
+// besides its device: Documentation/filesystems/fuse of Linux.
+func superOptions() [][2]string {
+	return [][2]string{
+		{"rootmode", "40000"},
+		{"user_id", strconv.Itoa(os.Geteuid())},
+		{"group_id", strconv.Itoa(os.Getegid())},
+		{"max_read", strconv.Itoa(maxRequest)},
+		{"default_permissions", ""},
+		{"allow_other", ""},
+	}
+}
+
+// mountDetached gives a detached mount (fsopen(2), since Linux 5.2) of the filesystem
+// that is served at the device.
+func mountDetached(device int, o *Options) (int, error) {
+	switch {
+	case force.mount2:
+		return -1, unix.ENOSYS
+	case force.helper:
+		return -1, unix.EPERM
+	}
+	c, err := unix.Fsopen(fsType, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("fsopen %s: %w", fsType, err)
+	}
+	defer unix.Close(c)
+	options := append(superOptions(), [2]string{"fd", strconv.Itoa(device)}, [2]string{"subtype", subtype}, [2]string{"ro", ""})
+	if o.Source != "" {
+		options = append(options, [2]string{"source", o.Source})
+	}
+	for _, kv := range options {
+		if kv[1] == "" {
+			err = unix.FsconfigSetFlag(c, kv[0])
+		} else {
+			err = unix.FsconfigSetString(c, kv[0], kv[1])
+		}
+		if err != nil {
+			return -1, fmt.Errorf("mount FUSE: option %s=%s: %w", kv[0], kv[1], err)
+		}
+	}
+	if err := unix.FsconfigCreate(c); err != nil {
+		return -1, fmt.Errorf("mount FUSE: %w", err)
+	}
+	fd, err := unix.Fsmount(c, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
+	if err != nil {
+		return -1, fmt.Errorf("fsmount FUSE: %w", err)
+	}
+	return fd, nil
+}

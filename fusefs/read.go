@@ -1,0 +1,98 @@
+package fusefs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas/erofs"
+)
+
+// Read reads from a regular file, into the buffer that it is given.
+func (fs *filesystem) Read(_ <-chan struct{}, input *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	in, err := fs.inode(input.NodeId)
+	if err != nil {
+		return nil, fs.failed(input.NodeId, err)
+	}
+	off := int64(input.Offset)
+	if off < 0 || !in.IsRegular() {
+		return nil, fuse.EINVAL
+	}
+	n := min(int64(len(buf)), in.Size-off)
+	if n <= 0 {
+		return fuse.ReadResultData(nil), fuse.OK
+	}
+	if err := fs.readAt(&in, buf[:n], off); err != nil {
+		return nil, fs.failed(input.NodeId, err)
+	}
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+// readAt fills p with what a file has at an offset. All of it is within the file.
+func (fs *filesystem) readAt(in *erofs.Inode, p []byte, off int64) error {
+	end := int64(0) // of what is filled
+	var failed error
+	err := fs.view.ExtentsIn(in, off, int64(len(p)), func(e erofs.Extent) bool {
+		clear(p[end : e.Off-off])
+		end = e.Off - off + e.Len
+		failed = fs.readDevice(e, p[e.Off-off:end])
+		return failed == nil
+	})
+	if failed != nil {
+		return failed
+	}
+	clear(p[end:])
+	return err
+}
+
+func (fs *filesystem) readDevice(e erofs.Extent, p []byte) error {
+	if e.Phys+e.Len > fs.sizes[e.Device] {
+		return fs.short(e, fs.sizes[e.Device])
+	}
+	fd := int(fs.fds[e.Device])
+	done := readCached(fd, p, e.Phys)
+	for done < len(p) {
+		n, err := unix.Pread(fd, p[done:], e.Phys+int64(done))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("read %d bytes at %d of %s: %w", e.Len, e.Phys, fs.deviceName(e.Device), err)
+		case n == 0:
+			return fs.short(e, e.Phys+int64(done))
+		}
+		done += max(n, 0)
+	}
+	return nil
+}
+
+// readAhead is what the kernel is asked to read at once of a blob, in bytes, where one
+// file after the other is small and none of them a stream: as much as of a large file.
+const readAhead = maxRequest
+
+// readCached reads what of a blob is in the kernel's cache (RWF_NOWAIT, since Linux
+// 4.14, not on all filesystems). If that is not all, the kernel is asked to read
+// the surroundings too, as they are mostly files of the same directory.
+func readCached(fd int, p []byte, off int64) int {
+	n, err := unix.Preadv2(fd, [][]byte{p}, off, unix.RWF_NOWAIT)
+	if n < len(p) && (err == nil || errors.Is(err, unix.EAGAIN)) {
+		from := off / readAhead * readAhead
+		to := (off + int64(len(p)) + readAhead - 1) / readAhead * readAhead
+		// If it does not, or where it is done already, nothing is lost.
+		_ = unix.Fadvise(fd, from, to-from, unix.FADV_WILLNEED)
+	}
+	return max(n, 0)
+}
+
+func (fs *filesystem) short(e erofs.Extent, size int64) error {
+	return fmt.Errorf("read %d bytes at %d of %s: it ends at %d: %w", e.Len, e.Phys, fs.deviceName(e.Device), size, io.ErrUnexpectedEOF)
+}
+
+func (fs *filesystem) deviceName(n int) string {
+	if n == 0 {
+		return "index " + fs.view.Path()
+	}
+	return "blob sha256:" + fs.view.Devices()[n-1].Tag
+}
