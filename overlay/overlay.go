@@ -110,6 +110,23 @@ func Open(ctx context.Context, s *cas.Store, layers []Layer, o Options) (*Mount,
 	return m, nil
 }
 
+// OpenOn mounts an overlayfs on a tree that is mounted already, detached, and that
+// base is a descriptor of: another filesystem's view of a container. The mount is
+// attached for good where the kernel cannot clone it (before Linux 6.15); base is
+// the caller's to close. Options.Backend means nothing here.
+func OpenOn(base int, o Options) (*Mount, error) {
+	if (o.Upper == "") != (o.Work == "") {
+		return nil, errors.New("mount container: upper and work directory belong together")
+	}
+	fd, err := unix.FcntlInt(uintptr(base), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("mount overlayfs: %w", err)
+	}
+	l := lowers{{fd: fd}}
+	defer l.close()
+	return openOverlay(&l, &o, xinoOn)
+}
+
 // FD is an O_PATH descriptor of the mount's root, for *at calls; it belongs to
 // the mount. It is -1 before AttachTo on kernels without detached mounts
 // (before Linux 5.2).

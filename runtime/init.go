@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/fusefs"
 )
 
 // initName is the name under which the program is started again to be the init
@@ -59,9 +61,11 @@ func (st initStatus) err() error {
 	return nil
 }
 
-// MaybeInit is for the first line of main. In a process that [RunLayer] started
-// it is the init of the step and does not return; else it does nothing.
+// MaybeInit is for the first line of main. In a process that this package started it
+// is the init of a step or the server of a mount, and does not return; else it does
+// nothing.
 func MaybeInit() {
+	fusefs.MaybeServe()
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return
 	}

@@ -85,7 +85,7 @@ type step struct {
 	signals *interrupts
 	upper   string
 	config  initConfig
-	root    *overlay.Mount
+	root    rootMount
 	script  *os.File
 }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/overlay"
 )
 
@@ -38,6 +39,7 @@ func Mount(ctx context.Context, st *container.Store, id container.ID, dir string
 		return fmt.Errorf("mount container %v: %w", id, err)
 	}
 	return withImage(ctx, st, id, func(im *image) error {
+		im.log = logFor(im.log)
 		m, err := im.open(ctx, overlay.Options{Upper: o.Upper, Work: o.Work})
 		if err != nil {
 			return err
@@ -46,15 +48,14 @@ func Mount(ctx context.Context, st *container.Store, id container.ID, dir string
 	})
 }
 
-// Unmount takes away what [Mount] attached at a directory, and nothing else.
+// Unmount takes away what [Mount] attached at a directory, and nothing else. If the
+// server of the mount has died before, the error wraps [fusefs.ErrServer], and the mount
+// is gone all the same.
 func Unmount(dir string) error {
 	if dir == "" {
 		return errors.New("unmount: no directory given")
 	}
-	at, err := filepath.Abs(dir)
-	if err == nil {
-		at, err = filepath.EvalSymlinks(at)
-	}
+	at, err := mountedAt(dir)
 	if err != nil {
 		return fmt.Errorf("unmount: %w", err)
 	}
@@ -69,25 +70,37 @@ func Unmount(dir string) error {
 	if m := mounts[len(mounts)-1]; !isContainer(m) {
 		return fmt.Errorf("unmount %s: not a mount of plash: %s of type %s", dir, m.Source, m.FSType)
 	}
-	err = unix.Unmount(at, unix.UMOUNT_NOFOLLOW)
+	err = fusefs.Unmount(at)
 	if errors.Is(err, unix.EBUSY) {
 		return &hintedError{
-			fmt.Errorf("unmount %s: %w", dir, err),
+			err,
 			"a process works in there, or something is mounted below: `fuser -vm " + dir + "` shows it",
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("unmount %s: %w", dir, err)
-	}
-	return nil
+	return err
 }
 
-// isContainer tells whether a mount is one that plash made: an overlayfs by its
-// source, an index that is mounted alone by being its own source, and a read-only
+// mountedAt is the name that a mount table has for a directory. What is mounted
+// there need not answer.
+func mountedAt(dir string) (string, error) {
+	at, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	real, err := filepath.EvalSymlinks(at)
+	if errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) {
+		above, err := filepath.EvalSymlinks(filepath.Dir(at))
+		return filepath.Join(above, filepath.Base(at)), err
+	}
+	return real, err
+}
+
+// isContainer tells whether a mount is one that plash made: an overlayfs and a FUSE
+// filesystem by its source, an index that is mounted alone by being its own source, and a read-only
 // unpacked tree, which is a bind mount, by the directory that it shows.
 func isContainer(m *mountinfo.Info) bool {
 	switch m.FSType {
-	case "overlay":
+	case "overlay", "fuse.plash":
 		id, ok := strings.CutPrefix(m.Source, "plash-")
 		return ok && id != "" && strings.Trim(id, "0123456789") == ""
 	case "erofs":

@@ -24,7 +24,7 @@ func (w *world) mountAt(o MountOptions) string {
 }
 
 func TestMount(t *testing.T) {
-	for _, backend := range []string{"erofs", "unpack"} {
+	for _, backend := range []string{"erofs", "unpack", "fuse"} {
 		t.Run(backend, func(t *testing.T) {
 			w := newWorld(t)
 			t.Setenv(BackendVar, backend)

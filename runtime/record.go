@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/replay"
 )
 
@@ -32,7 +33,8 @@ func (r *run) takeReplayVar() bool {
 // It is called between the last mount and entering the root, with the layers of a
 // plain run. A plan only saves time: where it cannot be made or kept, all goes on.
 func (r *run) record(st *container.Store, id container.ID) {
-	if r.plan == nil || unix.Getuid() != 0 || unix.Geteuid() != 0 || r.root.Recorded() == nil {
+	root, ok := r.root.(*overlay.Mount)
+	if !ok || r.plan == nil || unix.Getuid() != 0 || unix.Geteuid() != 0 || root.Recorded() == nil {
 		return
 	}
 	for _, s := range r.sources {
@@ -41,9 +43,9 @@ func (r *run) record(st *container.Store, id container.ID) {
 		}
 	}
 	p := &recorder{dir: st.CAS().Dir()}
-	p.guard(r)
+	p.guard(r, root)
 	p.Commit()
-	p.mount(r)
+	p.mount(r, root)
 	plan := p.Encode()
 	if plan == nil || p.err != nil {
 		return
@@ -70,7 +72,7 @@ func (p *recorder) open(path string, flags int) replay.Slot {
 
 // guard demands what the plan relies on, and takes the store's lock as
 // [cas.Store.LockShared] does, but without waiting.
-func (p *recorder) guard(r *run) {
+func (p *recorder) guard(r *run, root *overlay.Mount) {
 	for _, name := range []string{BackendVar, "HOME"} {
 		value, set := lookupEnv(r.env, name)
 		p.Env(name, value, set)
@@ -78,7 +80,7 @@ func (p *recorder) guard(r *run) {
 	// Indexes were verified for this boot.
 	p.content("/proc/sys/kernel/random/boot_id")
 	p.content(p.dir + "/version")
-	for _, f := range r.root.Recorded() {
+	for _, f := range root.Recorded() {
 		p.unchanged(f)
 	}
 	p.empty(p.dir + "/scratch") // or it has to be looked at who is alive
@@ -150,7 +152,7 @@ func (p *recorder) absent(b bind, found []source) {
 
 // mount makes the root as [run.prepare] has made it, and enters it as enterRoot
 // does.
-func (p *recorder) mount(r *run) {
+func (p *recorder) mount(r *run, m *overlay.Mount) {
 	p.Call(unix.SYS_UNSHARE, replay.Number(unix.CLONE_NEWNS))
 	p.Call(unix.SYS_MOUNT, replay.String(""), replay.String("/"), replay.Number(0), replay.Number(unix.MS_REC|unix.MS_SLAVE), replay.Number(0))
 	shared := make([]replay.Slot, len(r.sources))
@@ -161,7 +163,7 @@ func (p *recorder) mount(r *run) {
 	p.Call(unix.SYS_MOUNT, replay.String("plash"), replay.String(r.at), replay.String("tmpfs"), replay.Number(0), replay.String("mode=0700"))
 	p.upper(r.upper, *r.plan)
 	p.mkdir(r.work)
-	root := r.root.Record(&p.Plan)
+	root := m.Record(&p.Plan)
 	p.Call(unix.SYS_MOVE_MOUNT, root.Arg(), replay.String(""), cwd(), replay.String(r.at), replay.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for i, s := range r.sources {

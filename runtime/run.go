@@ -81,7 +81,7 @@ type run struct {
 	dir         string    // working directory; "" if it has no name
 	upper, work string
 	at          string // where the root is attached
-	root        *overlay.Mount
+	root        rootMount
 	binds       []bind
 	sources     []source // of the binds that the host has
 	wantPlan    bool
@@ -233,7 +233,7 @@ func (im *image) missing(ctx context.Context, binds []bind, memory func() (strin
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer func() { err = errors.Join(err, im.done(m)) }()
 	if m.FD() < 0 {
 		return nil, nil // before Linux 5.2: they are made in the upper directory
 	}

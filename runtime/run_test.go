@@ -58,10 +58,10 @@ func TestRunFailsBeforeTheCommand(t *testing.T) {
 	equal(t, "exit code", r.code, 125)
 	contains(t, "error", r.err, "/no/such/path")
 
-	t.Setenv(BackendVar, "fuse")
+	t.Setenv(BackendVar, "proot")
 	r = w.run("true")
 	equal(t, "exit code", r.code, 125)
-	contains(t, "error", r.err, "backend fuse: not supported by this version")
+	contains(t, "error", r.err, "backend proot: not supported by this version")
 
 	t.Setenv(BackendVar, "nonsense")
 	r = w.run("true")
@@ -70,7 +70,7 @@ func TestRunFailsBeforeTheCommand(t *testing.T) {
 }
 
 func TestRunBackends(t *testing.T) {
-	for _, backend := range []string{"erofs", "unpack"} {
+	for _, backend := range []string{"erofs", "unpack", "fuse"} {
 		t.Run(backend, func(t *testing.T) {
 			w := newWorld(t)
 			t.Setenv(BackendVar, backend)

@@ -32,10 +32,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/overlay"
 )
 
@@ -108,11 +110,15 @@ type image struct {
 	id     container.ID
 	cas    *cas.Store
 	layers []overlay.Layer // bottom first
+	log    *os.File        // where a server writes what is damaged, or nil
+
+	backends []backend     // that may work, best first; nil: not chosen yet
+	served   *fusefs.Mount // looked at, and kept for the next open
 }
 
 // withImage looks a container up and calls f, which mounts it, with the store's
 // lock held, so that nothing of it is collected in between.
-func withImage(ctx context.Context, st *container.Store, id container.ID, f func(*image) error) error {
+func withImage(ctx context.Context, st *container.Store, id container.ID, f func(*image) error) (err error) {
 	unlock, err := st.CAS().LockShared(ctx)
 	if err != nil {
 		return err
@@ -122,7 +128,8 @@ func withImage(ctx context.Context, st *container.Store, id container.ID, f func
 	if err != nil {
 		return err
 	}
-	im := &image{id: id, cas: st.CAS(), layers: make([]overlay.Layer, len(records))}
+	im := &image{id: id, cas: st.CAS(), layers: make([]overlay.Layer, len(records)), log: os.Stderr}
+	defer func() { err = errors.Join(err, im.close()) }()
 	for i, r := range records {
 		im.layers[i] = overlay.Layer{Digest: r.Layer, Packed: r.Origin.Packed()}
 	}

@@ -34,6 +34,9 @@ func TestScripts(t *testing.T) { runScripts(t, "") }
 // TestScriptsUnpack runs the scripts that mount once more, on the other backend.
 func TestScriptsUnpack(t *testing.T) { runScripts(t, "unpack", "session", "run", "mount", "create") }
 
+// TestScriptsFuse runs them with our own filesystem below overlayfs.
+func TestScriptsFuse(t *testing.T) { runScripts(t, "fuse", "session", "run", "mount", "create") }
+
 func runScripts(t *testing.T, backend string, names ...string) {
 	images := serveImages(t)
 	p := testscript.Params{
