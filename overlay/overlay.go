@@ -39,6 +39,11 @@ import (
 // lets this process do, is the reason that a backend cannot work here.
 var ErrUnsupported = errors.New("not supported by this kernel or not permitted here")
 
+// ErrNoOverlay is wrapped by errors of [Open] and [OpenOn] where overlayfs is what
+// does not work here, and every other backend would want it too. It wraps
+// [ErrUnsupported].
+var ErrNoOverlay = fmt.Errorf("no overlayfs here: %w", ErrUnsupported)
+
 // ErrUpper is wrapped by errors of [Open] where the layers can be mounted, but
 // not with this upper directory: its filesystem cannot hold one (overlayfs itself,
 // network filesystems), or upper and work directory do not fit together.

@@ -87,16 +87,41 @@ func openOverlay(l *lowers, o *Options, x xino) (*Mount, error) {
 	case err == nil:
 		return &Mount{fd: fd}, nil
 	case o.Upper == "":
-		return nil, fmt.Errorf("mount overlayfs of %d layers, read-only: %w", len(*l), classify(err))
+		return nil, fmt.Errorf("mount overlayfs of %d layers, read-only: %w", len(*l), noOverlay(err))
 	case overlaysWithout(l, x):
 		if fault := upperFault(o.Upper, o.Work); fault != nil {
 			return nil, fault
 		}
 		err = fmt.Errorf("%w: %w", ErrUpper, err)
 	default:
-		err = classify(err)
+		err = noOverlay(err)
 	}
 	return nil, fmt.Errorf("mount overlayfs of %d layers with upper directory %s: %w", len(*l), o.Upper, err)
+}
+
+// noOverlay is classify for errors of mounting an overlayfs.
+func noOverlay(err error) error {
+	if errors.Is(classify(err), ErrUnsupported) {
+		return fmt.Errorf("%w: %w", ErrNoOverlay, err)
+	}
+	return err
+}
+
+// probeOverlay mounts an overlayfs of two empty directories, to find out whether that
+// works before anything is done that only it could use.
+func probeOverlay() error {
+	var l lowers
+	defer l.close()
+	for range 2 {
+		if err := l.add(mountEmpty()); err != nil {
+			return err
+		}
+	}
+	fd, _, err := mountOverlay(l, &Options{}, xinoAuto)
+	if err != nil {
+		return fmt.Errorf("mount overlayfs: %w", noOverlay(err))
+	}
+	return unix.Close(fd)
 }
 
 // overlaysWithout tells whether the layers can be mounted without the upper

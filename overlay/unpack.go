@@ -33,12 +33,18 @@ func openUnpacked(ctx context.Context, s *cas.Store, layers []Layer, o *Options)
 	if err := makeUnpackedDirs(s); err != nil {
 		return nil, err
 	}
+	detached := !force.mount2 && hasDetachedMounts()
+	if detached && (o.Upper != "" || len(o.Below) > 0) {
+		if err := probeOverlay(); err != nil {
+			return nil, err
+		}
+	}
 	dirs, err := unpackLayers(ctx, s, layers)
 	if err != nil {
 		return nil, err
 	}
 	readOnly := o.Upper == "" && len(dirs) == 1 && len(o.Below) == 0
-	if force.mount2 || !hasDetachedMounts() {
+	if !detached {
 		if readOnly {
 			return bindLater(dirs[0]), nil
 		}

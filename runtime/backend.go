@@ -30,28 +30,46 @@ type rootMount interface {
 type backend struct {
 	name string
 	open func(im *image, ctx context.Context, o overlay.Options) (rootMount, error) // nil: not yet
+	// stacks says that overlayfs goes on top where there is something to write to.
+	stacks bool
 }
 
-// backends are all there are, in the order in which they are tried: the kernel alone
-// before a process that serves, and what is stored as it is before what has to be
-// unpacked, unless that is how the kernel can do it alone.
+// backends are all there are.
 func backends() []backend {
 	return []backend{
-		{"erofs", kernel(overlay.EROFS)},
-		{"unpack", kernel(overlay.Unpack)},
-		{"fuse", (*image).openFUSE},
-		{"union", nil},
-		{"copy", nil},
-		{"proot", nil},
+		{"erofs", kernel(overlay.EROFS), true},
+		{"unpack", kernel(overlay.Unpack), true},
+		{"fuse", (*image).openFUSE, true},
+		{"union", nil, false},
+		{"copy", nil, false},
+		{"proot", nil, false},
 	}
 }
 
-// choose returns the backends to try, best first.
-func choose() ([]backend, error) {
+// order says which backends are tried, best first. What is stored is used as it is,
+// by the kernel if it can, before anything is unpacked; but to work in, rather than
+// to look at, a container is unpacked where the kernel then needs no process that
+// serves it.
+func order(work bool) []string {
+	if work {
+		return []string{"erofs", "unpack", "fuse", "union"}
+	}
+	return []string{"erofs", "fuse", "unpack", "union"}
+}
+
+// choose returns the backends to try for what is to be done.
+func choose(work bool) ([]backend, error) {
 	all := backends()
 	forced := os.Getenv(BackendVar)
 	if forced == "" {
-		return slices.DeleteFunc(all, func(b backend) bool { return b.open == nil }), nil
+		var chosen []backend
+		for _, name := range order(work) {
+			i := slices.IndexFunc(all, func(b backend) bool { return b.name == name })
+			if all[i].open != nil {
+				chosen = append(chosen, all[i])
+			}
+		}
+		return chosen, nil
 	}
 	var names []string
 	for _, b := range all {
@@ -68,26 +86,42 @@ func choose() ([]backend, error) {
 
 // open mounts the container with the best backend that works here, detached.
 func (im *image) open(ctx context.Context, o overlay.Options) (rootMount, error) {
-	if im.backends == nil {
-		var err error
-		if im.backends, err = choose(); err != nil {
-			return nil, err
-		}
+	return im.openFor(ctx, o.Upper != "", o)
+}
+
+// look is open for a container that is only looked at before it is worked in. Done
+// gives back what it returns.
+func (im *image) look(ctx context.Context) (rootMount, error) {
+	return im.openFor(ctx, true, overlay.Options{})
+}
+
+func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (rootMount, error) {
+	candidates, err := choose(work)
+	if err != nil {
+		return nil, err
 	}
 	o.Source = fmt.Sprintf("plash-%d", im.id)
+	stacked := o.Upper != "" || len(o.Below) > 0
 	var errs []error
-	for i, b := range im.backends {
+	for _, b := range candidates {
+		if im.unable[b.name] || im.noOverlay && stacked && b.stacks {
+			continue
+		}
 		m, err := b.open(im, ctx, o)
 		if err == nil {
-			im.backends = im.backends[i:] // those before will not work the next time
 			return m, nil
 		}
 		if errors.Is(err, overlay.ErrUpper) {
 			err = &hintedError{err, "ext4, xfs, btrfs and tmpfs can hold an upper directory; overlayfs and network filesystems cannot"}
 		}
 		errs = append(errs, err)
-		if !errors.Is(err, overlay.ErrUnsupported) && !errors.Is(err, fusefs.ErrUnsupported) {
-			break
+		switch {
+		case errors.Is(err, overlay.ErrNoOverlay):
+			im.noOverlay = true
+		case errors.Is(err, overlay.ErrUnsupported), errors.Is(err, fusefs.ErrUnsupported):
+			im.unable[b.name] = true
+		default:
+			return nil, errors.Join(errs...)
 		}
 	}
 	return nil, errors.Join(errs...)
@@ -132,8 +166,7 @@ func (im *image) openFUSE(ctx context.Context, o overlay.Options) (_ rootMount, 
 	return m, nil
 }
 
-// done gives back what open gave, which was only looked at. Its server waits for the
-// next open.
+// done gives back what look gave. Its server waits for the next open.
 func (im *image) done(m rootMount) error {
 	if served, ok := m.(*fusefs.Mount); ok && im.served == nil {
 		im.served = served

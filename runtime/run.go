@@ -229,7 +229,7 @@ func (r *run) open(ctx context.Context, im *image, at string, o overlay.Options)
 // directory to go below its layers. Memory gives a place for that: on the store's
 // disk, if that is an overlayfs, the directory would lie too deep for another one.
 func (im *image) missing(ctx context.Context, binds []bind, memory func() (string, error)) (below []string, err error) {
-	m, err := im.open(ctx, overlay.Options{})
+	m, err := im.look(ctx)
 	if err != nil {
 		return nil, err
 	}

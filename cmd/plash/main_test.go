@@ -15,6 +15,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/imageserver"
 	"github.com/ihucos/plash/runtime"
+	"github.com/ihucos/plash/runtime/hosttest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -22,11 +23,27 @@ import (
 // under all names that it is installed as.
 func TestMain(m *testing.M) {
 	runtime.MaybeInit()
-	programs := map[string]func(){binary: main, binary + "-nosuch": main}
+	programs := map[string]func(){binary: main, binary + "-nosuch": main, "without-filesystems": withoutFilesystems}
 	for _, name := range linkNames() {
 		programs[name] = main
 	}
 	testscript.Main(m, programs)
+}
+
+// withoutFilesystems is a program that runs a command on a host whose kernel does not
+// know some filesystems: without-filesystems erofs,overlay plash-run 1 true.
+func withoutFilesystems() {
+	cmd := exec.Command(os.Args[2], os.Args[3:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err := hosttest.Without(strings.Split(os.Args[1], ","), cmd)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		os.Exit(exit.ExitCode())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(125)
+	}
 }
 
 func TestScripts(t *testing.T) { runScripts(t, "") }
