@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 
 	"github.com/ihucos/plash/cas/erofs"
 	"github.com/opencontainers/go-digest"
@@ -311,72 +310,4 @@ func (s *Store) HasMerged(layers []digest.Digest) bool {
 	}
 	_, err := os.Stat(s.chainPath(chain))
 	return err == nil
-}
-
-// View is a merged index with its blobs open, for reading content.
-type View struct {
-	*Index
-	devices []*os.File
-}
-
-// View opens the merged index of a stack of layers and its blobs.
-func (s *Store) View(ctx context.Context, layers []digest.Digest) (*View, error) {
-	ix, err := s.Merged(ctx, layers)
-	if err != nil {
-		return nil, err
-	}
-	v := &View{Index: ix}
-	f, err := os.Open(ix.Path())
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open index: %w", err), v.Close())
-	}
-	v.devices = append(v.devices, f)
-	for _, d := range ix.Blobs() {
-		f, err := s.OpenBlob(d)
-		if err != nil {
-			return nil, errors.Join(err, v.Close())
-		}
-		v.devices = append(v.devices, f)
-	}
-	return v, nil
-}
-
-// Device is the open file behind [erofs.Extent.Device] n.
-func (v *View) Device(n int) *os.File { return v.devices[n] }
-
-// ReadAt reads the content of a regular file, as [io.ReaderAt] does. Holes are zeros.
-func (v *View) ReadAt(in *erofs.Inode, p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, fmt.Errorf("read at %d: %w", off, unix.EINVAL)
-	}
-	if off >= in.Size {
-		return 0, io.EOF
-	}
-	n := int(min(int64(len(p)), in.Size-off))
-	clear(p[:n])
-	var failed error
-	err := v.Extents(in, func(e erofs.Extent) bool {
-		from, to := max(e.Off, off), min(e.Off+e.Len, off+int64(n))
-		if from < to {
-			_, failed = io.ReadFull(io.NewSectionReader(v.devices[e.Device], e.Phys+from-e.Off, to-from), p[from-off:to-off])
-		}
-		return failed == nil && to < off+int64(n)
-	})
-	if err = errors.Join(err, failed); err != nil {
-		return 0, fmt.Errorf("read inode %d: %w", in.NID, err)
-	}
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-// Close closes the blobs and the index.
-func (v *View) Close() error {
-	var err error
-	for _, f := range slices.Backward(v.devices) {
-		err = errors.Join(err, f.Close())
-	}
-	v.devices = nil
-	return errors.Join(err, v.Index.Close())
 }
