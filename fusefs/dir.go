@@ -40,7 +40,7 @@ func (fs *filesystem) list(input *fuse.ReadIn, add func(e *erofs.Dirent, d fuse.
 		return fs.failed(input.NodeId, err)
 	}
 	listed := 0
-	err = fs.view.ReadDirAt(&dir, erofs.DirPos(input.Offset), func(e erofs.Dirent, next erofs.DirPos) bool {
+	err = fs.image.ReadDirAt(&dir, erofs.DirPos(input.Offset), func(e erofs.Dirent, next erofs.DirPos) bool {
 		node, err := fs.nodeID(e.NID)
 		if err != nil {
 			node = fuse.FUSE_UNKNOWN_INO
@@ -74,7 +74,7 @@ func (fs *filesystem) Lseek(_ <-chan struct{}, input *fuse.LseekIn, out *fuse.Ls
 		return fuse.Status(unix.ENXIO)
 	}
 	hole, data := off, int64(-1) // the first ones from off on
-	err = fs.view.ExtentsIn(&in, off, in.Size-off, func(e erofs.Extent) bool {
+	err = fs.image.ExtentsIn(&in, off, in.Size-off, func(e erofs.Extent) bool {
 		if data < 0 {
 			data = e.Off
 		}

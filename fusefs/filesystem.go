@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -25,35 +26,45 @@ const blockSize = 4096
 type filesystem struct {
 	fuse.RawFileSystem // answers ENOSYS to what does not concern a read-only filesystem
 
-	view   *cas.View
-	fds    []uintptr // of the view's devices
-	sizes  []int64   // of them, in bytes
-	damage damageLog
-	memory memoryLimit
+	image   *erofs.Image
+	devices []device // what extents are on: the index itself, and the blobs
+	damage  damageLog
+	memory  memoryLimit
 }
 
-// newFilesystem makes the filesystem of a view. What is damaged gets a line in the
-// log, once for an inode.
+// A device is an open file that the image points into.
+type device struct {
+	name string
+	file *os.File
+	fd   int   // of file, which is kept open as long as there is someone who has it
+	size int64 // in bytes
+}
+
+// newFilesystem makes the filesystem of a view, which has to stay open. What is damaged
+// gets a line in the log, once for an inode.
 func newFilesystem(view *cas.View, log io.Writer) (*filesystem, error) {
 	fs := &filesystem{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),
-		view:          view,
+		image:         view.Image,
 		damage:        damageLog{out: log},
+		memory:        memoryLimit{unload: view.Unload},
 	}
 	for i := range len(view.Devices()) + 1 {
-		fi, err := view.Device(i).Stat()
+		f := view.Device(i)
+		fi, err := f.Stat()
 		if err != nil {
 			return nil, fmt.Errorf("look at blob: %w", err)
 		}
-		fs.fds = append(fs.fds, view.Device(i).Fd())
-		fs.sizes = append(fs.sizes, fi.Size())
-		if i == 0 {
-			continue
+		d := device{name: "the index", file: f, fd: int(f.Fd()), size: fi.Size()}
+		if i > 0 {
+			entry := view.Devices()[i-1]
+			d.name = "blob sha256:" + entry.Tag
+			if d.size <= int64(entry.Blocks-1)*erofs.BlockSize {
+				fs.damage.line(fmt.Errorf("%s: expected %d blocks of %d bytes, found %d bytes: what lies behind them cannot be read",
+					d.name, entry.Blocks, erofs.BlockSize, d.size))
+			}
 		}
-		if d := view.Devices()[i-1]; fi.Size() <= int64(d.Blocks-1)*erofs.BlockSize {
-			fs.damage.line(fmt.Errorf("blob sha256:%s: expected %d blocks of %d bytes, found %d bytes: what lies behind them cannot be read",
-				d.Tag, d.Blocks, erofs.BlockSize, fi.Size()))
-		}
+		fs.devices = append(fs.devices, d)
 	}
 	return fs, nil
 }
@@ -65,7 +76,7 @@ func (fs *filesystem) String() string { return "plash" }
 // the middle of it and never another one.
 func (fs *filesystem) nodeID(n erofs.NID) (uint64, error) {
 	switch {
-	case n == fs.view.Root():
+	case n == fs.image.Root():
 		return fuse.FUSE_ROOT_ID, nil
 	case n <= fuse.FUSE_ROOT_ID:
 		return 0, fmt.Errorf("%w: an entry is inode %d", erofs.ErrCorrupt, n)
@@ -75,11 +86,11 @@ func (fs *filesystem) nodeID(n erofs.NID) (uint64, error) {
 
 // inode reads the inode of a node id.
 func (fs *filesystem) inode(node uint64) (erofs.Inode, error) {
-	fs.memory.count(fs.view)
+	fs.memory.count()
 	if node == fuse.FUSE_ROOT_ID {
-		return fs.view.Inode(fs.view.Root())
+		return fs.image.Inode(fs.image.Root())
 	}
-	return fs.view.Inode(erofs.NID(node))
+	return fs.image.Inode(erofs.NID(node))
 }
 
 // failed is the answer where something went wrong: the index or a blob is damaged,
@@ -108,7 +119,7 @@ func (fs *filesystem) Lookup(_ <-chan struct{}, header *fuse.InHeader, name stri
 		}
 		return fuse.OK
 	}
-	e, err := fs.view.Lookup(&dir, name)
+	e, err := fs.image.Lookup(&dir, name)
 	switch {
 	case errors.Is(err, erofs.ErrNotExist):
 		out.NodeId = 0
@@ -130,7 +141,7 @@ func (fs *filesystem) entry(out *fuse.EntryOut, n erofs.NID, dt uint8) error {
 	if err != nil {
 		return err
 	}
-	in, err := fs.view.Inode(n)
+	in, err := fs.image.Inode(n)
 	if err != nil {
 		return err
 	}
@@ -180,7 +191,7 @@ func (fs *filesystem) Readlink(_ <-chan struct{}, header *fuse.InHeader) ([]byte
 	if err != nil {
 		return nil, fs.failed(header.NodeId, err)
 	}
-	target, err := fs.view.Readlink(&in)
+	target, err := fs.image.Readlink(&in)
 	if err != nil {
 		return nil, fs.failed(header.NodeId, err)
 	}
@@ -190,7 +201,7 @@ func (fs *filesystem) Readlink(_ <-chan struct{}, header *fuse.InHeader) ([]byte
 // StatFs says what the kernel's EROFS says: all is in use, and there is no count of
 // inodes but of those that are left.
 func (fs *filesystem) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	blocks, inodes := fs.view.Totals()
+	blocks, inodes := fs.image.Totals()
 	*out = fuse.StatfsOut{
 		Blocks: blocks, Bsize: erofs.BlockSize, Frsize: erofs.BlockSize,
 		Files: ^uint64(0), Ffree: ^uint64(0) - inodes, NameLen: erofs.MaxName,

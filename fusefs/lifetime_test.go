@@ -1,5 +1,210 @@
 package fusefs
 
-const helperName = "open-and-wait"
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
 
-func openAndWait(_, _ string) int { return 0 }
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas"
+)
+
+// helperName is the argument with which the test binary is started again to mount and
+// wait to be killed.
+const helperName = "plash-test-open"
+
+// openAndWait mounts a layer of a store, says so, and waits.
+func openAndWait(store, layer string) int {
+	s, err := cas.Open(store)
+	if err == nil {
+		_, err = Open(context.Background(), s, []digest.Digest{digest.Digest(layer)}, Options{Source: os.Getenv("SOURCE")})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println("mounted")
+	time.Sleep(time.Minute)
+	return 0
+}
+
+func smallLayer(t *testing.T) (*cas.Store, digest.Digest) {
+	t.Helper()
+	s := newStore(t)
+	return s, ingest(t, s, archive(t, tar.Header{Name: "file", Size: 100_000}, tar.Header{Name: "dir/other", Size: 5}))
+}
+
+// waitServers waits until so many of the test's servers are there.
+func waitServers(t *testing.T, n int) map[string]string {
+	t.Helper()
+	for range 200 {
+		if s := servers(); len(s) == n {
+			return s
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%d servers, expected %d", len(servers()), n)
+	return nil
+}
+
+// TestEnd unmounts in each way: the server ends with the last use, and not before.
+func TestEnd(t *testing.T) {
+	needFUSE(t)
+	s, layer := smallLayer(t)
+
+	m, err := Open(context.Background(), s, []digest.Digest{layer}, Options{Source: testSource()})
+	must(t, err)
+	waitServers(t, 1)
+	must(t, m.Close()) // never attached
+	waitServers(t, 0)
+
+	dir := mounted(t, s, Options{}, layer)
+	pid := ""
+	for pid = range waitServers(t, 1) {
+		n, err := strconv.Atoi(pid)
+		must(t, err)
+		for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGHUP, unix.SIGTERM, unix.SIGQUIT, unix.SIGPIPE} {
+			must(t, unix.Kill(n, sig))
+		}
+	}
+	must(t, Check(dir))
+	must(t, Unmount(dir))
+	waitServers(t, 0)
+
+	dir = mounted(t, s, Options{}, layer)
+	f, err := os.Open(filepath.Join(dir, "file"))
+	must(t, err)
+	if err := Unmount(dir); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("unmount with an open file: %v", err)
+	}
+	must(t, unix.Unmount(dir, unix.MNT_DETACH))
+	time.Sleep(50 * time.Millisecond)
+	b := make([]byte, 10)
+	if _, err := f.ReadAt(b, 90_000); err != nil || string(b) != "xxxxxxxxxx" {
+		t.Errorf("read after a lazy unmount: %q, %v", b, err)
+	}
+	must(t, f.Close())
+	waitServers(t, 0)
+}
+
+// TestKilled kills a server: that is told, and the mount can be taken away.
+func TestKilled(t *testing.T) {
+	needFUSE(t)
+	s, layer := smallLayer(t)
+	dir := mounted(t, s, Options{}, layer)
+	for pid := range waitServers(t, 1) {
+		n, err := strconv.Atoi(pid)
+		must(t, err)
+		must(t, unix.Kill(n, unix.SIGKILL))
+	}
+	waitServers(t, 0)
+	if _, err := os.Stat(filepath.Join(dir, "file")); !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+		t.Errorf("stat without a server: %v", err)
+	}
+	if err := Check(dir); !errors.Is(err, ErrServer) {
+		t.Errorf("check: %v", err)
+	}
+	if err := Unmount(dir); !errors.Is(err, ErrServer) {
+		t.Errorf("unmount: %v", err)
+	}
+	if _, err := os.ReadDir(dir); err != nil {
+		t.Errorf("the mount is still there: %v", err)
+	}
+}
+
+// TestParentKilled kills who mounts at many moments. Nothing is left.
+func TestParentKilled(t *testing.T) {
+	needFUSE(t)
+	s, layer := smallLayer(t)
+	n := 60
+	if testing.Short() {
+		n = 15
+	}
+	for i := range n {
+		cmd := exec.Command("/proc/self/exe", helperName, s.Dir(), layer.String())
+		cmd.Env = append(os.Environ(), "SOURCE="+testSource())
+		must(t, cmd.Start())
+		time.Sleep(time.Duration(i) * 400 * time.Microsecond)
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait() // killed
+	}
+	waitServers(t, 0)
+}
+
+// TestPipe mounts in a process whose output is read to the end: the server does not
+// hold it open, nor what else was inherited.
+func TestPipe(t *testing.T) {
+	needFUSE(t)
+	s, layer := smallLayer(t)
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	cmd := exec.Command("/proc/self/exe", helperName, s.Dir(), layer.String())
+	cmd.Env = append(os.Environ(), "SOURCE="+testSource())
+	cmd.ExtraFiles = []*os.File{w, w, w, w}
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	w.Close()
+	b := make([]byte, 100)
+	if n, err := out.Read(b); !bytes.HasPrefix(b[:n], []byte("mounted")) {
+		t.Fatalf("%q, %v", b[:n], err)
+	}
+	for pid := range waitServers(t, 1) {
+		fds, err := os.ReadDir("/proc/" + pid + "/fd")
+		must(t, err)
+		for _, fd := range fds {
+			if to, _ := os.Readlink("/proc/" + pid + "/fd/" + fd.Name()); strings.HasPrefix(to, "pipe:") || strings.HasPrefix(to, "socket:") {
+				t.Errorf("the server has %s open: %s", fd.Name(), to)
+			}
+		}
+		if cwd, _ := os.Readlink("/proc/" + pid + "/cwd"); cwd != "/" {
+			t.Errorf("it works in %s", cwd)
+		}
+		status, err := os.ReadFile("/proc/" + pid + "/status")
+		must(t, err)
+		if strings.Contains(string(status), fmt.Sprintf("PPid:\t%d\n", cmd.Process.Pid)) {
+			t.Error("it is a child of who mounted")
+		}
+		if mounts, err := os.ReadFile("/proc/" + pid + "/mountinfo"); err != nil || len(mounts) > 0 {
+			t.Errorf("it keeps mounts alive: %s, %v", mounts, err)
+		}
+	}
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	waitServers(t, 0)
+}
+
+// TestErrors names what is wrong.
+func TestErrors(t *testing.T) {
+	needFUSE(t)
+	s, layer := smallLayer(t)
+	missing := digest.FromString("nothing")
+	_, err := Open(context.Background(), s, []digest.Digest{layer, missing}, Options{Source: testSource()})
+	if err == nil || !strings.Contains(err.Error(), missing.String()) {
+		t.Errorf("a missing layer: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := Open(ctx, s, []digest.Digest{layer}, Options{Source: testSource()}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled context: %v", err)
+	}
+	m, err := Open(context.Background(), s, []digest.Digest{layer}, Options{Source: testSource()})
+	must(t, err)
+	if err := m.AttachTo(filepath.Join(s.Dir(), "version")); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("attach to a file: %v", err)
+	}
+	must(t, m.Close())
+	waitServers(t, 0)
+}

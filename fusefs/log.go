@@ -31,6 +31,7 @@ func (l *damageLog) inode(node uint64, err error) {
 		l.seen = make(map[uint64]bool)
 	}
 	l.seen[node] = true
+	err = fmt.Errorf("inode %d: %w", node, err)
 	if len(l.seen) > maxDamage {
 		err = fmt.Errorf("more than %d files are damaged: the others are not told", maxDamage)
 	}

@@ -5,8 +5,6 @@ import (
 	"os"
 	"strconv"
 	"sync/atomic"
-
-	"github.com/ihucos/plash/cas"
 )
 
 const (
@@ -21,15 +19,16 @@ const (
 // A memoryLimit keeps the server small while it serves a large index.
 type memoryLimit struct {
 	requests atomic.Uint32
+	unload   func()   // takes the index out of memory
 	statm    *os.File // nil: no limit
 }
 
 // count counts a request.
-func (m *memoryLimit) count(view *cas.View) {
+func (m *memoryLimit) count() {
 	if m.requests.Add(1)%checkEvery != 0 || m.statm == nil || m.mapped() < maxMapped {
 		return
 	}
-	view.Unload()
+	m.unload()
 }
 
 // mapped is how many bytes of files are mapped and in memory: proc_pid_statm(5), the

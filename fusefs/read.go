@@ -35,7 +35,7 @@ func (fs *filesystem) Read(_ <-chan struct{}, input *fuse.ReadIn, buf []byte) (f
 func (fs *filesystem) readAt(in *erofs.Inode, p []byte, off int64) error {
 	end := int64(0) // of what is filled
 	var failed error
-	err := fs.view.ExtentsIn(in, off, int64(len(p)), func(e erofs.Extent) bool {
+	err := fs.image.ExtentsIn(in, off, int64(len(p)), func(e erofs.Extent) bool {
 		clear(p[end : e.Off-off])
 		end = e.Off - off + e.Len
 		failed = fs.readDevice(e, p[e.Off-off:end])
@@ -48,24 +48,29 @@ func (fs *filesystem) readAt(in *erofs.Inode, p []byte, off int64) error {
 	return err
 }
 
+// readDevice fills p with all of an extent.
 func (fs *filesystem) readDevice(e erofs.Extent, p []byte) error {
-	if e.Phys+e.Len > fs.sizes[e.Device] {
-		return fs.short(e, fs.sizes[e.Device])
+	d := &fs.devices[e.Device]
+	if e.Phys+e.Len > d.size {
+		return d.short(&e, d.size)
 	}
-	fd := int(fs.fds[e.Device])
-	done := readCached(fd, p, e.Phys)
+	done := readCached(d.fd, p, e.Phys)
 	for done < len(p) {
-		n, err := unix.Pread(fd, p[done:], e.Phys+int64(done))
+		n, err := unix.Pread(d.fd, p[done:], e.Phys+int64(done))
 		switch {
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			return fmt.Errorf("read %d bytes at %d of %s: %w", e.Len, e.Phys, fs.deviceName(e.Device), err)
+			return fmt.Errorf("read %d bytes at %d of %s: %w", e.Len, e.Phys, d.name, err)
 		case n == 0:
-			return fs.short(e, e.Phys+int64(done))
+			return d.short(&e, e.Phys+int64(done))
 		}
 		done += max(n, 0)
 	}
 	return nil
+}
+
+func (d *device) short(e *erofs.Extent, size int64) error {
+	return fmt.Errorf("read %d bytes at %d of %s: it ends at %d: %w", e.Len, e.Phys, d.name, size, io.ErrUnexpectedEOF)
 }
 
 // readAhead is what the kernel is asked to read at once of a blob, in bytes, where one
@@ -84,15 +89,4 @@ func readCached(fd int, p []byte, off int64) int {
 		_ = unix.Fadvise(fd, from, to-from, unix.FADV_WILLNEED)
 	}
 	return max(n, 0)
-}
-
-func (fs *filesystem) short(e erofs.Extent, size int64) error {
-	return fmt.Errorf("read %d bytes at %d of %s: it ends at %d: %w", e.Len, e.Phys, fs.deviceName(e.Device), size, io.ErrUnexpectedEOF)
-}
-
-func (fs *filesystem) deviceName(n int) string {
-	if n == 0 {
-		return "index " + fs.view.Path()
-	}
-	return "blob sha256:" + fs.view.Devices()[n-1].Tag
 }

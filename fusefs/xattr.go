@@ -13,7 +13,7 @@ func (fs *filesystem) GetXAttr(_ <-chan struct{}, header *fuse.InHeader, attr st
 		return 0, fs.failed(header.NodeId, err)
 	}
 	size, status := 0, fuse.ENOATTR
-	err = fs.view.EachXattr(&in, func(prefix string, suffix, value []byte) {
+	err = fs.image.EachXattr(&in, func(prefix string, suffix, value []byte) {
 		n := len(prefix)
 		if len(attr) != n+len(suffix) || attr[:n] != prefix || attr[n:] != string(suffix) {
 			return
@@ -38,7 +38,7 @@ func (fs *filesystem) ListXAttr(_ <-chan struct{}, header *fuse.InHeader, dest [
 		return 0, fs.failed(header.NodeId, err)
 	}
 	size := 0
-	err = fs.view.EachXattr(&in, func(prefix string, suffix, _ []byte) {
+	err = fs.image.EachXattr(&in, func(prefix string, suffix, _ []byte) {
 		end := size + len(prefix) + len(suffix) + 1
 		if end <= len(dest) {
 			n := size + copy(dest[size:], prefix)

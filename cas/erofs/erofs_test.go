@@ -358,7 +358,7 @@ func FuzzImage(f *testing.F) {
 	_, err := seedTree(f).WriteTo(&w)
 	must(f, err)
 	f.Add(w.b)
-	f.Fuzz(func(_ *testing.T, b []byte) {
+	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < checksummedBody || len(b) > 1<<20 {
 			return
 		}
@@ -371,6 +371,7 @@ func FuzzImage(f *testing.F) {
 		if err != nil {
 			return
 		}
+		must(t, checkPieces(im))
 		tree := NewTree()
 		tree.ReadDevice = func(int, []byte, int64) error { return io.ErrUnexpectedEOF }
 		if err := tree.Apply(im); err == nil {
