@@ -54,7 +54,7 @@ var never = map[[2]string]string{
 }
 
 // testsMayImport are packages for tests, which any test may import.
-var testsMayImport = []string{"importexport/imageserver"}
+var testsMayImport = []string{"importexport/imageserver", "overlay/treetest"}
 
 func TestImports(t *testing.T) {
 	for _, f := range sources(t) {

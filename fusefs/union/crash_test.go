@@ -1,0 +1,3 @@
+package union
+
+func serveForTest() {}
