@@ -139,19 +139,20 @@ func newUnion(tb testing.TB, lower string, o Options) *mounted {
 }
 
 // copyRoot gives an upper directory what the layers say of the root.
-func copyRoot(tb testing.TB, from, to string) {
+func copyRoot(tb testing.TB, from, to string) { copyTree(tb, from, to, "--no-recursion") }
+
+// copyTree copies a tree into an empty directory.
+func copyTree(tb testing.TB, from, to string, args ...string) {
 	tb.Helper()
-	cmd := exec.Command("tar", "-c", "-C", from, "--no-recursion", "--acls", "--xattrs", "--xattrs-include=*", ".")
-	x := exec.Command("tar", "-x", "-p", "-C", to, "--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*")
-	pipe, err := cmd.StdoutPipe()
+	attrs := []string{"--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*"}
+	c := exec.Command("tar", append(append([]string{"-c", "--format=pax", "-S", "-C", from}, attrs...), append(args, ".")...)...)
+	x := exec.Command("tar", append([]string{"-x", "-p", "-C", to}, attrs...)...)
+	pipe, err := c.StdoutPipe()
 	must(tb, err)
 	x.Stdin = pipe
-	must(tb, cmd.Start())
+	must(tb, c.Start())
 	must(tb, x.Run())
-	must(tb, cmd.Wait())
-	var st unix.Stat_t
-	must(tb, unix.Stat(from, &st))
-	must(tb, unix.UtimesNanoAt(unix.AT_FDCWD, to, []unix.Timespec{st.Atim, st.Mtim}, 0))
+	must(tb, c.Wait())
 }
 
 func (m *mounted) mount() {
