@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"importexport/imageserver": {},
 	"runtime":                  {"overlay", "fusefs", "container", "cas"},
 	"overlay":                  {"cas"},
+	"overlay/treetest":         {},
 	"fusefs":                   {"cas"},
 	"container":                {"cas"},
 	"cas":                      {},

@@ -276,7 +276,7 @@ func (u *FS) readdir(in *fuse.ReadIn, add func(dir *ref, e fuse.DirEntry, dot bo
 func (u *FS) dotIno(dir *ref, name string) uint64 {
 	if dir.n == nil {
 		if d, err := u.view.Lookup(&dir.in, name); err == nil {
-			return uint64(d.NID)
+			return u.lowerID(d.NID)
 		}
 		return 0
 	}

@@ -64,7 +64,10 @@ func (u *FS) lowerID(n erofs.NID) uint64 {
 
 // shown is the inode number that programs see.
 func (n *node) shown() uint64 {
-	if n.origin {
+	switch {
+	case n.id == fuse.FUSE_ROOT_ID:
+		return n.id // the kernel has no other number for it
+	case n.origin:
 		return uint64(n.lower)
 	}
 	return n.ino ^ upperBit
