@@ -1,0 +1,224 @@
+package union
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/overlay/treetest"
+)
+
+// TestMain checks that the tests leave no mount or descriptor.
+func TestMain(m *testing.M) {
+	if os.Getenv("PLASH_UNION_SERVE") != "" {
+		serveForTest()
+		return
+	}
+	before := traces()
+	code := m.Run()
+	after := traces()
+	for range 50 {
+		if after == before {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+		after = traces()
+	}
+	if code == 0 && after != before {
+		fmt.Fprintf(os.Stderr, "left over:\n%s\n", treetest.Diff(before, after))
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// traces lists what a test could leave over: mounts and descriptors.
+func traces() string {
+	var out strings.Builder
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.SplitSeq(string(mounts), "\n") {
+		if strings.Contains(line, os.TempDir()+"/Test") {
+			out.WriteString(line + "\n")
+		}
+	}
+	fds, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range fds {
+		target, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err == nil && !strings.HasPrefix(target, "/proc/") && !strings.HasPrefix(target, "pipe:") &&
+			target != "/dev/null" { // go-fuse keeps those to splice with
+			fmt.Fprintf(&out, "%s %s\n", e.Name(), target)
+		}
+	}
+	return out.String()
+}
+
+func needRoot(tb testing.TB) {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		tb.Skip("needs root")
+	}
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func newStore(tb testing.TB) *cas.Store {
+	tb.Helper()
+	dir := filepath.Join(tb.TempDir(), "store")
+	must(tb, cas.Init(dir))
+	s, err := cas.Open(dir)
+	must(tb, err)
+	return s
+}
+
+// addLayer makes a layer of what is in a directory.
+func addLayer(tb testing.TB, s *cas.Store, dir string) digest.Digest {
+	tb.Helper()
+	cmd := exec.Command("tar", "-C", dir, "-c", "--format=pax", "--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*", "-S", ".")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	must(tb, err)
+	must(tb, cmd.Start())
+	st, err := s.Ingest(context.Background(), out, cas.IngestOptions{})
+	must(tb, err)
+	_, err = io.Copy(io.Discard, out)
+	must(tb, errors.Join(err, cmd.Wait(), st.Publish()))
+	d := st.Digest()
+	must(tb, st.Close())
+	return d
+}
+
+// A mounted union of a test.
+type mounted struct {
+	tb          testing.TB
+	dir         string // where it is mounted
+	upper, work string
+	layers      []digest.Digest
+	store       *cas.Store
+	o           Options
+
+	view   *cas.View
+	u      *FS
+	server *fuse.Server
+}
+
+// newUnion mounts a union over a layer of what is in lower.
+func newUnion(tb testing.TB, lower string, o Options) *mounted {
+	tb.Helper()
+	needRoot(tb)
+	m := &mounted{tb: tb, store: newStore(tb), o: o}
+	if lower != "" {
+		m.layers = []digest.Digest{addLayer(tb, m.store, lower)}
+	}
+	base := tb.TempDir()
+	m.dir, m.upper, m.work = filepath.Join(base, "m"), filepath.Join(base, "upper"), filepath.Join(base, "work")
+	for _, d := range []string{m.dir, m.upper, m.work} {
+		must(tb, os.Mkdir(d, 0o755))
+	}
+	if lower != "" {
+		copyRoot(tb, lower, m.upper)
+	}
+	m.mount()
+	tb.Cleanup(m.unmount)
+	return m
+}
+
+// copyRoot gives an upper directory what the layers say of the root.
+func copyRoot(tb testing.TB, from, to string) { copyTree(tb, from, to, "--no-recursion") }
+
+// copyTree copies a tree into an empty directory.
+func copyTree(tb testing.TB, from, to string, args ...string) {
+	tb.Helper()
+	attrs := []string{"--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*"}
+	c := exec.Command("tar", append(append([]string{"-c", "--format=pax", "-S", "-C", from}, attrs...), append(args, ".")...)...)
+	x := exec.Command("tar", append([]string{"-x", "-p", "-C", to}, attrs...)...)
+	pipe, err := c.StdoutPipe()
+	must(tb, err)
+	x.Stdin = pipe
+	must(tb, c.Start())
+	must(tb, x.Run())
+	must(tb, c.Wait())
+}
+
+func (m *mounted) mount() {
+	m.tb.Helper()
+	var err error
+	m.view, err = m.store.View(context.Background(), m.layers)
+	must(m.tb, err)
+	o := m.o
+	o.Upper, o.Work = m.upper, m.work
+	m.u, err = New(m.view, o)
+	must(m.tb, err)
+	opts := &fuse.MountOptions{AllowOther: true, DirectMountStrict: true, DirectMountFlags: unix.MS_MGC_VAL}
+	opts.Debug = os.Getenv("PLASH_UNION_DEBUG") != ""
+	m.u.Configure(opts)
+	m.server, err = fuse.NewServer(m.u, m.dir, opts)
+	must(m.tb, err)
+	go m.server.Serve()
+	must(m.tb, m.server.WaitMount())
+}
+
+func (m *mounted) unmount() {
+	m.tb.Helper()
+	if m.server == nil {
+		return
+	}
+	if err := m.server.Unmount(); err != nil {
+		m.tb.Errorf("unmount: %v", err)
+		_ = unix.Unmount(m.dir, unix.MNT_DETACH)
+	}
+	m.server.Wait()
+	must(m.tb, errors.Join(m.u.Close(), m.view.Close()))
+	m.server = nil
+}
+
+// remount mounts the union again, over the same upper directory.
+func (m *mounted) remount() {
+	m.tb.Helper()
+	m.unmount()
+	m.mount()
+}
+
+func (m *mounted) at(name string) string { return filepath.Join(m.dir, name) }
+
+func dump(tb testing.TB, dir string) string {
+	tb.Helper()
+	d, err := treetest.Dump(dir)
+	must(tb, err)
+	return d
+}
+
+func same(tb testing.TB, what, want, got string) {
+	tb.Helper()
+	if diff := treetest.Diff(want, got); diff != "" {
+		tb.Errorf("%s differs:\n%s", what, diff)
+	}
+}
+
+// forms are the forms in which marks are written, and the ways in which data goes.
+var forms = map[string]Options{
+	"passthrough":     {},
+	"writeback":       {Writeback: true},
+	"xattr whiteouts": {XattrMarks: true},
+}
+
+func eachForm(t *testing.T, f func(t *testing.T, o Options)) {
+	for name, o := range forms {
+		t.Run(name, func(t *testing.T) { f(t, o) })
+	}
+}
