@@ -1,5 +1,6 @@
 // Package fusefs shows containers by FUSE, where the kernel's EROFS or the right to
-// mount it is missing.
+// mount it is missing; and where overlayfs is, they can be written to all the same, as
+// package union does it.
 //
 // [Open] starts a process that serves the merged index of a container's layers, which
 // is mapped into its memory, and the layers' blobs, and gives a mount of it that is
@@ -25,6 +26,8 @@ package fusefs
 import (
 	"errors"
 	"os"
+
+	"github.com/ihucos/plash/cas"
 )
 
 // ErrUnsupported is wrapped by errors where the host, or what it lets this process
@@ -37,6 +40,14 @@ var ErrServer = errors.New("the server of the mount has died")
 
 // Options say how to mount.
 type Options struct {
+	// Upper and Work are the directories, on one filesystem, of a writable union:
+	// package union. Without them the mount is read-only.
+	Upper, Work string
+	// Volatile lets the union leave out all syncing, where Upper ends with the mount
+	// or is packed right after it.
+	Volatile bool
+	// Places are shown where no layer has anything.
+	Places []cas.Place
 	// Source is what mount tables show as source, beside the type "fuse.plash".
 	Source string
 	// Log is where the server writes a line about each file that is found damaged. A

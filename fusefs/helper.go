@@ -45,8 +45,9 @@ func (m *Mount) attachByHelper(ctx context.Context, dir string, o *Options) erro
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	options := []string{
-		"ro", "default_permissions", "subtype=" + subtype, fmt.Sprint("max_read=", maxRequest),
+	options := []string{"default_permissions", "subtype=" + subtype, fmt.Sprint("max_read=", maxRequest)}
+	if o.Upper == "" {
+		options = append(options, "ro")
 	}
 	if o.Source != "" {
 		options = append(options, "fsname="+strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(o.Source))

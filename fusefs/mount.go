@@ -13,7 +13,7 @@ import (
 	"github.com/ihucos/plash/cas"
 )
 
-// A Mount is a read-only mount that is attached nowhere, until [Mount.AttachTo].
+// A Mount is a mount that is attached nowhere, until [Mount.AttachTo].
 type Mount struct {
 	fd     int     // the mount, -1: not made yet
 	device int     // the FUSE device, until the server has it; or -1
@@ -29,7 +29,7 @@ var force struct {
 }
 
 // Open mounts the tree that layers (bottom first) make up, by a server process that
-// ends with the mount. The caller closes the mount, also after AttachTo. The error
+// ends with the mount: read-only, unless the options name an upper directory. The caller closes the mount, also after AttachTo. The error
 // wraps [ErrUnsupported] if FUSE does not work here.
 //
 // Where only fusermount3 can mount, or only mount(2), AttachTo makes the mount;
@@ -147,7 +147,11 @@ func (m *Mount) attachDirect(ctx context.Context, dir string, o *Options) error 
 			data += "=" + kv[1]
 		}
 	}
-	if err := unix.Mount(o.Source, dir, fsType+"."+subtype, unix.MS_RDONLY, data); err != nil {
+	var flags uintptr
+	if o.Upper == "" {
+		flags = unix.MS_RDONLY
+	}
+	if err := unix.Mount(o.Source, dir, fsType+"."+subtype, flags, data); err != nil {
 		return classify(fmt.Errorf("mount FUSE at %s: %w", dir, err))
 	}
 	if err := m.serve(ctx); err != nil {
@@ -183,7 +187,12 @@ func mountDetached(device int, o *Options) (int, error) {
 		return -1, fmt.Errorf("fsopen %s: %w", fsType, err)
 	}
 	defer unix.Close(c)
-	options := append(superOptions(), [2]string{"fd", strconv.Itoa(device)}, [2]string{"subtype", subtype}, [2]string{"ro", ""})
+	options := append(superOptions(), [2]string{"fd", strconv.Itoa(device)}, [2]string{"subtype", subtype})
+	attrs := 0
+	if o.Upper == "" {
+		options = append(options, [2]string{"ro", ""})
+		attrs = unix.MOUNT_ATTR_RDONLY
+	}
 	if o.Source != "" {
 		options = append(options, [2]string{"source", o.Source})
 	}
@@ -200,7 +209,7 @@ func mountDetached(device int, o *Options) (int, error) {
 	if err := unix.FsconfigCreate(c); err != nil {
 		return -1, fmt.Errorf("mount FUSE: %w", err)
 	}
-	fd, err := unix.Fsmount(c, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
+	fd, err := unix.Fsmount(c, unix.FSMOUNT_CLOEXEC, attrs)
 	if err != nil {
 		return -1, fmt.Errorf("fsmount FUSE: %w", err)
 	}

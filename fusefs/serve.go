@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/fusefs/union"
 )
 
 // Names under which the program is started again: first to start the server, so that
@@ -41,9 +42,12 @@ const (
 
 // A serverConfig tells a server what to serve.
 type serverConfig struct {
-	Store  string
-	Layers []digest.Digest
-	Source string
+	Store       string
+	Layers      []digest.Digest
+	Places      []cas.Place
+	Upper, Work string // "": read-only
+	Volatile    bool
+	Source      string
 }
 
 // A serverStatus tells that the mount answers, or why it never will.
@@ -102,9 +106,7 @@ func detachServer() error {
 // serve is the life of a server.
 func serve(socket *os.File) error {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP)
-	// Requests leave little garbage, but buffers of maxRequest bytes.
 	debug.SetGCPercent(50)
-	debug.SetMemoryLimit(maxMapped)
 	if err := closeInherited(); err != nil {
 		return fmt.Errorf("close what was inherited: %w", err)
 	}
@@ -114,7 +116,8 @@ func serve(socket *os.File) error {
 		return fmt.Errorf("read what to serve: %w", err)
 	}
 	out := &logger{out: os.Stderr, prefix: strings.TrimSpace("plash: " + config.Source)}
-	fs, err := openFilesystem(&config, out)
+	options := mountOptions(out)
+	fs, closeFS, err := config.filesystem(out, options)
 	if err != nil {
 		return err
 	}
@@ -123,7 +126,7 @@ func serve(socket *os.File) error {
 		return fmt.Errorf("wait for the mount: %w", err)
 	}
 	leaveMounts()
-	server, err := fuse.NewServer(fs, "/dev/fd/"+strconv.Itoa(device), mountOptions(out))
+	server, err := fuse.NewServer(fs, "/dev/fd/"+strconv.Itoa(device), options)
 	if err != nil {
 		return fmt.Errorf("serve FUSE: %w", err)
 	}
@@ -134,36 +137,59 @@ func serve(socket *os.File) error {
 		return err
 	}
 	server.Serve()
-	return nil
+	return closeFS()
 }
 
-func openFilesystem(c *serverConfig, out io.Writer) (*filesystem, error) {
+// filesystem makes what is served. Its close ends what it does in the upper directory.
+func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.RawFileSystem, closeFS func() error, err error) {
 	store, err := cas.Open(c.Store)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	view, err := store.View(context.Background(), c.Layers)
+	view, err := c.view(store)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	fs, err := newFilesystem(view, out)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, view.Close())
+		}
+	}()
+	if c.Upper != "" {
+		u, err := union.New(view, union.Options{Upper: c.Upper, Work: c.Work, Volatile: c.Volatile})
+		if err != nil {
+			return nil, nil, err
+		}
+		u.Configure(o)
+		return u, u.Close, nil
+	}
+	r, err := newFilesystem(view, out)
 	if err != nil {
-		return nil, errors.Join(err, view.Close())
+		return nil, nil, err
 	}
 	// Without it, memory is not limited, which is no reason not to serve.
-	fs.memory.statm, _ = os.Open("/proc/self/statm")
-	return fs, nil
+	r.memory.statm, _ = os.Open("/proc/self/statm")
+	// Requests leave little garbage, but buffers of maxRequest bytes.
+	debug.SetMemoryLimit(maxMapped)
+	o.RememberInodes = true // there is nothing to forget
+	o.EnableSymlinkCaching, o.ExplicitDataCacheControl, o.EnableAcl = true, true, true
+	o.ExtraCapabilities = fuse.CAP_ASYNC_DIO | fuse.CAP_EXPORT_SUPPORT
+	return r, func() error { return nil }, nil
 }
 
-// mountOptions are what the kernel is told at first (INIT).
+func (c *serverConfig) view(store *cas.Store) (*cas.View, error) {
+	if len(c.Places) > 0 {
+		return store.ViewOver(context.Background(), c.Places, c.Layers)
+	}
+	return store.View(context.Background(), c.Layers)
+}
+
+// mountOptions are what the kernel is told at first (INIT), whatever is served.
 func mountOptions(out io.Writer) *fuse.MountOptions {
 	return &fuse.MountOptions{
 		MaxWrite: maxRequest, MaxBackground: 64, CongestionThreshold: 64,
-		EnableSymlinkCaching: true, ExplicitDataCacheControl: true, EnableAcl: true,
-		RememberInodes:    true, // there is nothing to forget
-		ExtraCapabilities: fuse.CAP_ASYNC_DIO | fuse.CAP_EXPORT_SUPPORT,
-		DisableSplice:     true,
-		Logger:            log.New(out, "", 0),
+		DisableSplice: true, // it is slower, and wants /dev/null
+		Logger:        log.New(out, "", 0),
 		PanicHandler: func(what any) fuse.Status {
 			fmt.Fprintf(out, "a mistake in plash: %v\n", what)
 			return fuse.EIO
@@ -173,22 +199,21 @@ func mountOptions(out io.Writer) *fuse.MountOptions {
 
 // leaveMounts lets go of all mounts of the host, if this process has a mount
 // namespace of its own: a server must not keep the namespace alive that its own mount is
-// in, nor any mount that someone wants to take away. What it needs is open. An
-// empty directory becomes its root, so that its mount table shows that there is nothing.
+// in, nor any mount that someone wants to take away. What it needs is open, but for
+// /proc, which is all that its new root has.
 func leaveMounts() {
 	if len(os.Args) < 3 || os.Args[2] != ownMounts {
 		return
 	}
-	if enterEmpty() != nil {
-		_ = unix.Unmount("/", unix.MNT_DETACH)
-		return
+	if enterProc() != nil {
+		return // the mounts of the host are kept busy, but served is what was asked for
 	}
 	// pivot_root(2), NOTES: the old root lies on top of the new one.
 	_ = unix.Unmount(".", unix.MNT_DETACH)
 }
 
-// enterEmpty makes a new tmpfs the root and the working directory.
-func enterEmpty() error {
+// enterProc makes a new tmpfs the root and the working directory, with /proc in it.
+func enterProc() error {
 	c, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return err
@@ -197,15 +222,26 @@ func enterEmpty() error {
 	if err := unix.FsconfigCreate(c); err != nil {
 		return err
 	}
-	fd, err := unix.Fsmount(c, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
+	root, err := unix.Fsmount(c, unix.FSMOUNT_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	defer unix.Close(root)
+	proc, err := unix.OpenTree(unix.AT_FDCWD, "/proc", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
 		return err
 	}
-	if err := unix.Fchdir(fd); err != nil {
+	defer unix.Close(proc)
+	if err := unix.Mkdirat(root, "proc", 0o555); err != nil {
+		return err
+	}
+	if err := unix.MoveMount(root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return err
+	}
+	if err := unix.MoveMount(proc, "", root, "proc", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return err
+	}
+	if err := unix.Fchdir(root); err != nil {
 		return err
 	}
 	return unix.PivotRoot(".", ".")

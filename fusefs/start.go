@@ -58,7 +58,10 @@ func startServer(store *cas.Store, layers []digest.Digest, o *Options) (_ *serve
 		return nil, fmt.Errorf("start FUSE server: %w", err)
 	}
 	// The starter ends when it has started the server; both hold the same pipe.
-	err = json.NewEncoder(configIn).Encode(serverConfig{Store: store.Dir(), Layers: layers, Source: o.Source})
+	err = json.NewEncoder(configIn).Encode(serverConfig{
+		Store: store.Dir(), Layers: layers, Places: o.Places, Source: o.Source,
+		Upper: o.Upper, Work: o.Work, Volatile: o.Volatile,
+	})
 	waitErr := cmd.Wait()
 	if err == nil {
 		err = waitErr

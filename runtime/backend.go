@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/overlay"
 )
@@ -40,7 +42,7 @@ func backends() []backend {
 		{"erofs", kernel(overlay.EROFS), true},
 		{"unpack", kernel(overlay.Unpack), true},
 		{"fuse", (*image).openFUSE, true},
-		{"union", nil, false},
+		{"union", (*image).openUnion, false},
 		{"copy", nil, false},
 		{"proot", nil, false},
 	}
@@ -144,11 +146,7 @@ func (im *image) openFUSE(ctx context.Context, o overlay.Options) (_ rootMount, 
 	served := im.served
 	im.served = nil
 	if served == nil {
-		layers := make([]digest.Digest, len(im.layers))
-		for i, l := range im.layers {
-			layers[i] = l.Digest
-		}
-		if served, err = fusefs.Open(ctx, im.cas, layers, fusefs.Options{Source: o.Source, Log: im.log}); err != nil {
+		if served, err = fusefs.Open(ctx, im.cas, im.digests(), fusefs.Options{Source: o.Source, Log: im.log}); err != nil {
 			return nil, err
 		}
 	}
@@ -164,6 +162,51 @@ func (im *image) openFUSE(ctx context.Context, o overlay.Options) (_ rootMount, 
 		return nil, err
 	}
 	return m, nil
+}
+
+// openUnion mounts the container by our FUSE filesystem alone, with its own writable
+// top where there is something to write to.
+func (im *image) openUnion(ctx context.Context, o overlay.Options) (rootMount, error) {
+	if o.Upper == "" && len(o.Below) == 0 {
+		return im.openFUSE(ctx, o)
+	}
+	places, err := placesIn(o.Below)
+	if err != nil {
+		return nil, err
+	}
+	m, err := fusefs.Open(ctx, im.cas, im.digests(), fusefs.Options{
+		Upper: o.Upper, Work: o.Work, Volatile: o.Volatile, Places: places, Source: o.Source, Log: im.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// placesIn lists what is in directories that were made to go below all layers.
+func placesIn(dirs []string) ([]cas.Place, error) {
+	var places []cas.Place
+	for _, dir := range dirs {
+		err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+			if err == nil && path != "." {
+				places = append(places, cas.Place{Path: path, Dir: d.IsDir()})
+			}
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list mount points: %w", err)
+		}
+	}
+	return places, nil
+}
+
+// digests are those of the layers.
+func (im *image) digests() []digest.Digest {
+	d := make([]digest.Digest, len(im.layers))
+	for i, l := range im.layers {
+		d[i] = l.Digest
+	}
+	return d
 }
 
 // done gives back what look gave. Its server waits for the next open.

@@ -24,7 +24,7 @@ func (w *world) mountAt(o MountOptions) string {
 }
 
 func TestMount(t *testing.T) {
-	for _, backend := range []string{"erofs", "unpack", "fuse"} {
+	for _, backend := range []string{"erofs", "unpack", "fuse", "union"} {
 		t.Run(backend, func(t *testing.T) {
 			w := newWorld(t)
 			t.Setenv(BackendVar, backend)

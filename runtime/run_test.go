@@ -70,7 +70,7 @@ func TestRunFailsBeforeTheCommand(t *testing.T) {
 }
 
 func TestRunBackends(t *testing.T) {
-	for _, backend := range []string{"erofs", "unpack", "fuse"} {
+	for _, backend := range []string{"erofs", "unpack", "fuse", "union"} {
 		t.Run(backend, func(t *testing.T) {
 			w := newWorld(t)
 			t.Setenv(BackendVar, backend)

@@ -88,7 +88,7 @@ func (m *machine) equalsTar(tar string) {
 	id := m.must("plash-import-tar", tar)
 	env := m.env
 	defer func() { m.env = env }()
-	for _, backend := range []string{"erofs", "unpack", "fuse"} {
+	for _, backend := range []string{"erofs", "unpack", "fuse", "union"} {
 		m.env = append(env[:len(env):len(env)], "PLASH_BACKEND="+backend)
 		dir := filepath.Join(m.work, "mnt")
 		if err := os.MkdirAll(dir, 0o755); err != nil {

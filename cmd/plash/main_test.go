@@ -54,6 +54,9 @@ func TestScriptsUnpack(t *testing.T) { runScripts(t, "unpack", "session", "run",
 // TestScriptsFuse runs them with our own filesystem below overlayfs.
 func TestScriptsFuse(t *testing.T) { runScripts(t, "fuse", "session", "run", "mount", "create") }
 
+// TestScriptsUnion runs them with our own filesystem alone.
+func TestScriptsUnion(t *testing.T) { runScripts(t, "union", "session", "run", "mount", "create") }
+
 func runScripts(t *testing.T, backend string, names ...string) {
 	images := serveImages(t)
 	p := testscript.Params{
