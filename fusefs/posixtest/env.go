@@ -75,6 +75,10 @@ func (e *env) write(name, content string) {
 }
 
 func (e *env) content(name, want string) {
+	var st unix.Stat_t
+	if e.check(unix.Stat(e.at(name), &st)); st.Size > int64(len(want))+1<<20 {
+		e.Fatalf("size of %s is %d, want %d", name, st.Size, len(want)) // too large to read
+	}
 	b, err := os.ReadFile(e.at(name))
 	e.check(err)
 	equal(e, "content of "+name, string(b), want)

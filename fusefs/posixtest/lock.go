@@ -89,7 +89,7 @@ func lockCases() []testCase {
 			a, b := e.open("file", unix.O_RDWR), e.open("file", unix.O_RDWR)
 			e.check(lock(a, unix.F_SETLK, unix.F_WRLCK, 0, 0))
 			e.check(lock(b, unix.F_SETLK, unix.F_WRLCK, 0, 0)) // the same process
-			e.close(b)                                        // which gives up all of its locks
+			e.close(b)                                         // which gives up all of its locks
 			e.stranger(func(e *env) {
 				e.check(lock(e.open("file", unix.O_RDWR), unix.F_SETLK, unix.F_WRLCK, 0, 0))
 			})

@@ -53,7 +53,8 @@ func permissionCases() []testCase {
 							e.fails(what+" in a directory of mode "+name, err, unix.EACCES)
 						}
 					}
-					_, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+					fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+					e.fds = append(e.fds, fd)
 					allowed("list", err, 4)
 					var st unix.Stat_t
 					allowed("stat", unix.Stat(name+"/file", &st), 1)

@@ -17,6 +17,7 @@ package posixtest
 import (
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,10 +25,12 @@ import (
 
 // Options say what is known about a filesystem.
 type Options struct {
-	// Known are the differences from ext4: names of subtests as go test prints
-	// them, but with spaces, below that of the caller ("rename/onto itself/lower"),
-	// and why they differ. A name without its last part stands for both.
+	// Known are the differences from ext4: names of subtests below that of the
+	// caller, "rename/onto itself/lower", or patterns of them (path.Match), and why
+	// they differ. A name without its last part stands for both.
 	Known map[string]string
+	// May are differences that are there or not, as versions of the kernel have it.
+	May map[string]string
 	// MovesNoLowerDirs says that rename(2) gives EXDEV for directories of the
 	// lower layer, as overlayfs does without redirect_dir. Programs then copy.
 	MovesNoLowerDirs bool
@@ -104,9 +107,10 @@ func Fixture(tb testing.TB, dir string) {
 // What it makes there is left.
 func Run(t *testing.T, dir string, o Options) {
 	t.Helper()
-	used := map[string]bool{}
+	found := map[string]bool{}
 	for _, topic := range table() {
 		t.Run(topic.name, func(t *testing.T) {
+			check(t, os.MkdirAll(filepath.Join(dir, "new", topic.name), 0o755))
 			for _, c := range topic.cases {
 				t.Run(c.name, func(t *testing.T) {
 					if c.root && os.Geteuid() != 0 {
@@ -115,79 +119,94 @@ func Run(t *testing.T, dir string, o Options) {
 					name := topic.name + "/" + c.name
 					if o.Lower && c.make != nil {
 						t.Run("lower", func(t *testing.T) {
-							e := &env{dir: filepath.Join(dir, topic.name, c.name), lower: true, o: &o}
-							e.judge(t, c, name+"/lower", used)
+							e := &env{dir: filepath.Join(dir, name), lower: true, o: &o}
+							o.judge(t, e.run(t, c), name, "lower", found)
 						})
 					}
 					t.Run("new", func(t *testing.T) {
-						e := &env{dir: filepath.Join(dir, "new", topic.name, c.name), o: &o}
-						check(t, os.MkdirAll(filepath.Dir(e.dir), 0o755))
-						e.judge(t, c, name+"/new", used)
+						e := &env{dir: filepath.Join(dir, "new", name), o: &o}
+						o.judge(t, e.run(t, c), name, "new", found)
 					})
 				})
 			}
 		})
 	}
-	if name := misspelled(o.Known); name != "" {
-		t.Errorf("the list of differences has %q, which is no case", name)
+	for pattern := range o.Known {
+		if differs, ran := found[pattern]; ran && !differs {
+			t.Errorf("%q does what ext4 does, but is listed as different: %s", pattern, o.Known[pattern])
+		}
 	}
-}
-
-// misspelled finds a name that stands for no case.
-func misspelled(known map[string]string) string {
-	names := map[string]bool{}
-	for _, topic := range table() {
-		for _, c := range topic.cases {
-			for _, end := range []string{"", "/lower", "/new"} {
-				names[topic.name+"/"+c.name+end] = true
+	for _, list := range []map[string]string{o.Known, o.May} {
+		for pattern := range list {
+			if !isCase(pattern) {
+				t.Errorf("%q is listed as different, and is no case", pattern)
 			}
 		}
 	}
-	for name := range known {
-		if !names[name] {
-			return name
-		}
-	}
-	return ""
 }
 
-// judge runs a case and compares what came out with what is known.
-func (e *env) judge(t *testing.T, c testCase, name string, used map[string]bool) {
-	t.Helper()
+// run runs a case to its end.
+func (e *env) run(t *testing.T, c testCase) *recorder {
 	r := &recorder{TB: t}
 	e.TB = r
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer e.end()
 		if !e.lower {
 			e.begin()
-			defer e.end()
 			if c.make != nil {
 				c.make(e)
 			}
-			c.run(e)
-			return
 		}
-		defer e.end()
 		c.run(e)
 	}()
 	<-done
-	key, reason := name, e.o.Known[name]
-	if reason == "" {
-		key = strings.TrimSuffix(strings.TrimSuffix(name, "/lower"), "/new")
-		reason = e.o.Known[key]
+	return r
+}
+
+func matches(pattern, name, end string) bool {
+	short, _ := path.Match(pattern, name)
+	long, _ := path.Match(pattern, name+"/"+end)
+	return short || long
+}
+
+// isCase reports whether a pattern matches a case.
+func isCase(pattern string) bool {
+	for _, topic := range table() {
+		for _, c := range topic.cases {
+			if name := topic.name + "/" + c.name; matches(pattern, name, "lower") || matches(pattern, name, "new") {
+				return true
+			}
+		}
 	}
-	used[key] = true
+	return false
+}
+
+// judge compares what came out with what is known. It notes in found for each
+// pattern whether a case that it stands for differs.
+func (o *Options) judge(t *testing.T, r *recorder, name, end string, found map[string]bool) {
+	t.Helper()
 	failures := strings.Join(r.failures, "\n")
+	known, reason := false, ""
+	for pattern, why := range o.Known {
+		if matches(pattern, name, end) {
+			known, reason = true, why
+			found[pattern] = found[pattern] || failures != ""
+		}
+	}
+	for pattern, why := range o.May {
+		if matches(pattern, name, end) {
+			known, reason = true, why
+		}
+	}
 	switch {
-	case r.skipped != "" && failures == "":
-		t.Skip(r.skipped)
-	case failures != "" && reason != "":
+	case failures != "" && known:
 		t.Logf("differs from ext4, as is known (%s): %s", reason, failures)
 	case failures != "":
 		t.Error(failures)
-	case reason != "":
-		t.Errorf("does what ext4 does, but is listed as different: %s", reason)
+	case r.skipped != "":
+		t.Skip(r.skipped)
 	}
 }
 

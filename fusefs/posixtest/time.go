@@ -38,8 +38,16 @@ func timeCases() []testCase {
 		{name: "set", make: func(e *env) { file(e); e.mkdir("dir"); e.symlink("x", "link") }, run: func(e *env) {
 			for _, name := range []string{"file", "dir", "link"} {
 				for _, ts := range []unix.Timespec{
-					{}, {Sec: 1}, {Nsec: 999999999}, {Sec: 1700000000, Nsec: 1}, {Sec: -1, Nsec: 5},
-					{Sec: -1e9}, {Sec: 1<<31 - 1}, {Sec: 1 << 31, Nsec: 7}, {Sec: 1 << 32, Nsec: 123}, {Sec: 15032385535},
+					{},
+					{Sec: 1},
+					{Nsec: 999999999},
+					{Sec: 1700000000, Nsec: 1},
+					{Sec: -1, Nsec: 5},
+					{Sec: -1e9},
+					{Sec: 1<<31 - 1},
+					{Sec: 1 << 31, Nsec: 7},
+					{Sec: 1 << 32, Nsec: 123},
+					{Sec: 15032385535},
 				} {
 					e.utimes(name, ts, unix.Timespec{Sec: ts.Sec - 1, Nsec: ts.Nsec})
 					st := e.stat(name)

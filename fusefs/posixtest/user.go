@@ -24,6 +24,7 @@ func (e *env) onThread(unshare int, f func(e *env)) {
 		returned := false
 		defer func() { done <- returned }()
 		goruntime.LockOSThread() // and never unlocked: the thread ends
+		defer leave(unshare)
 		defer own.end()
 		own.check(unix.Unshare(unshare))
 		own.check(unix.Chdir(dir))
@@ -33,6 +34,14 @@ func (e *env) onThread(unshare int, f func(e *env)) {
 	}()
 	if !<-done {
 		goruntime.Goexit() // it has said why
+	}
+}
+
+// leave lets go of the filesystem: the thread itself ends some time later.
+func leave(unshare int) {
+	_ = unix.Chdir("/")
+	if unshare&unix.CLONE_FILES != 0 {
+		_ = unix.CloseRange(3, 1<<32-1, 0) // copies of all of the process' descriptors
 	}
 }
 
