@@ -75,9 +75,9 @@ func nameCases() []testCase {
 			e.remove(longest)
 			e.names(".")
 		}},
-		{name: "long paths", make: func(e *env) { e.descend(25, true) }, run: func(e *env) {
-			e.descend(25, false)
-			_, err := os.ReadFile(e.at("d" + strings.Repeat("/"+strings.Repeat("d", 200), 25)))
+		{name: "long paths", make: func(e *env) { e.descend(true) }, run: func(e *env) {
+			e.descend(false)
+			_, err := os.ReadFile(e.at("d" + strings.Repeat("/"+strings.Repeat("d", 200), lowerDepth+newDepth)))
 			e.fails("path of more than PATH_MAX", err, unix.ENAMETOOLONG)
 			e.check(os.RemoveAll(e.at("d")))
 		}},
@@ -114,20 +114,27 @@ func nameCases() []testCase {
 	}
 }
 
-// descend goes down below "d" beyond PATH_MAX, making the way or writing at its end.
-func (e *env) descend(depth int, making bool) {
+// Directories of 200 bytes each on the way to a file: those of the lower layer fit into
+// a path, as tars have it, with those made later they do not.
+const lowerDepth, newDepth = 18, 8
+
+// descend goes down below "d", making the way there, or using it and making it longer.
+func (e *env) descend(making bool) {
 	e.alone(func(e *env) {
 		if making {
 			e.check(unix.Mkdir("d", 0o755))
 		}
 		e.check(unix.Chdir("d"))
 		name := strings.Repeat("d", 200)
-		for range depth {
-			if making {
-				e.check(unix.Mkdir(name, 0o755))
+		down := func(n int, making bool) {
+			for range n {
+				if making {
+					e.check(unix.Mkdir(name, 0o755))
+				}
+				e.check(unix.Chdir(name))
 			}
-			e.check(unix.Chdir(name))
 		}
+		down(lowerDepth, making)
 		if making {
 			e.write("file", "bottom")
 			return
@@ -135,7 +142,9 @@ func (e *env) descend(depth int, making bool) {
 		e.content("file", "bottom")
 		e.write("file", "changed")
 		e.content("file", "changed")
+		down(newDepth, true)
 		e.write("new", "new")
-		e.names(".", "file", "new")
+		e.names(".", "new")
+		e.content("new", "new")
 	})
 }

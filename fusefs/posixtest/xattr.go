@@ -148,12 +148,15 @@ func xattrCases() []testCase {
 		{name: "copied up", root: true, make: func(e *env) {
 			file(e)
 			e.setxattr("file", "trusted.t", "3")
-			e.setxattr("file", "security.plash", "4")
+			e.setxattr("file", "security.capability", capability)
 		}, run: func(e *env) {
-			e.put(e.open("file", unix.O_WRONLY|unix.O_APPEND), "x")
-			e.attrs("file", "security.plash", "trusted.t", "user.a", "user.b")
+			e.age("file")
+			e.attrs("file", "security.capability", "trusted.t", "user.a", "user.b")
 			equal(e, "trusted attribute", e.getxattr("file", "trusted.t"), "3")
-			equal(e, "security attribute", e.getxattr("file", "security.plash"), "4")
+			equal(e, "capability", e.getxattr("file", "security.capability"), capability)
+			e.setxattr("file", "security.plash", "4") // which is in no layer: it is up to the host
+			e.rename("file", "moved")
+			equal(e, "security attribute", e.getxattr("moved", "security.plash"), "4")
 		}},
 		{name: "trusted", root: true, make: func(e *env) { file(e); e.setxattr("file", "trusted.t", "1"); e.chmod("file", 0o666) }, run: func(e *env) {
 			e.setxattr("file", "trusted.u", "2")
