@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"overlay":                  {"cas", "replay"},
 	"overlay/treetest":         {},
 	"fusefs":                   {"cas"},
+	"fusefs/posixtest":         {},
 	"container":                {"cas"},
 	"cas":                      {},
 	"cas/erofs":                {},
@@ -57,7 +58,7 @@ var never = map[[2]string]string{
 }
 
 // testsMayImport are packages for tests, which any test may import.
-var testsMayImport = []string{"importexport/imageserver", "overlay/treetest", "runtime/hosttest"}
+var testsMayImport = []string{"fusefs/posixtest", "importexport/imageserver", "overlay/treetest", "runtime/hosttest"}
 
 func TestImports(t *testing.T) {
 	for _, f := range sources(t) {

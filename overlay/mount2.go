@@ -34,7 +34,7 @@ func bindLater(dir string) *Mount {
 func overlayLater(dirs []string, o *Options) *Mount {
 	dirs = append(dirs[:len(dirs):len(dirs)], o.Below...)
 	return &Mount{fd: -1, attach: func(target string) error {
-		err := mountOverlay2(dirs, o, target, overlayOptions(o, xinoAuto), o.Volatile)
+		err := mountOverlay2(dirs, o, target, overlayOptions(o, xinoOf(dirs, o)), o.Volatile)
 		if errors.Is(err, unix.EINVAL) {
 			// Older kernels know fewer options. None of these asks for anything
 			// that such a kernel would do otherwise.

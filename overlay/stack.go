@@ -62,9 +62,26 @@ const (
 	// nearly everything out), and a file keeps its number when it is copied
 	// up. Walking and reading take the same time with it as without.
 	xinoOn xino = "on"
-	// xinoAuto is for layers on one filesystem, where nothing is to be done.
+	// xinoAuto is for layers on one filesystem, where nothing is to be done: the
+	// kernel says so in its log for each mount that asks for more.
 	xinoAuto xino = "auto"
 )
+
+// xinoOf looks whether directories and the upper directory are on one filesystem.
+func xinoOf(dirs []string, o *Options) xino {
+	var first unix.Stat_t
+	for i, dir := range append(append(dirs[:len(dirs):len(dirs)], o.Below...), o.Upper) {
+		var st unix.Stat_t
+		switch err := unix.Stat(dir, &st); {
+		case dir == "" || err != nil: // the mount will say what is wrong
+		case i == 0:
+			first = st
+		case st.Dev != first.Dev:
+			return xinoOn
+		}
+	}
+	return xinoAuto
+}
 
 // openOverlay mounts an overlayfs over lower and the directories of o.Below,
 // with o's upper directory if it has one.
@@ -360,5 +377,5 @@ func openEmpty(o *Options) (*Mount, error) {
 	}
 	l := lowers{empty}
 	defer l.close()
-	return openOverlay(&l, o, xinoAuto)
+	return openOverlay(&l, o, xinoOn)
 }

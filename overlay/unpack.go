@@ -60,7 +60,7 @@ func openUnpacked(ctx context.Context, s *cas.Store, layers []Layer, o *Options)
 			return nil, err
 		}
 	}
-	return openOverlay(&l, o, xinoAuto)
+	return openOverlay(&l, o, xinoOf(dirs, o))
 }
 
 // shortName is what stands for an unpacked directory in mount tables where 255
