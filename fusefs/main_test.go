@@ -25,6 +25,15 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == helperName {
 		os.Exit(openAndWait(os.Args[2], os.Args[3]))
 	}
+	// A directory of our own: others' tests may be running.
+	dir, err := os.MkdirTemp("", "fusefs")
+	if err == nil {
+		err = os.Setenv("TMPDIR", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	before := traces()
 	code := m.Run()
 	after := traces()
@@ -39,6 +48,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "left over:\n%s\n", treetest.Diff(before, after))
 		code = 1
 	}
+	if err := os.RemoveAll(dir); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	os.Exit(code)
 }
 
@@ -47,7 +60,7 @@ func traces() string {
 	var out strings.Builder
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.SplitSeq(string(mounts), "\n") {
-		if strings.Contains(line, os.TempDir()+"/Test") {
+		if strings.Contains(line, os.TempDir()+"/") {
 			out.WriteString(line + "\n")
 		}
 	}
