@@ -22,8 +22,8 @@ import (
 // TestMain checks that the tests leave no mount, server or descriptor.
 func TestMain(m *testing.M) {
 	MaybeServe()
-	if len(os.Args) == 4 && os.Args[1] == helperName {
-		os.Exit(openAndWait(os.Args[2], os.Args[3]))
+	if len(os.Args) == 5 && os.Args[1] == helperName {
+		os.Exit(helper(os.Args[2], os.Args[3], os.Args[4]))
 	}
 	// A directory of our own: others' tests may be running.
 	dir, err := os.MkdirTemp("", "fusefs")
