@@ -281,3 +281,43 @@ func TestACL(t *testing.T) {
 		}
 	}
 }
+
+// TestManyLayers mounts a stack of a thousand.
+func TestManyLayers(t *testing.T) {
+	needFUSE(t)
+	s := newStore(t)
+	var layers []digest.Digest
+	for i := range 1000 {
+		layers = append(layers, ingest(t, s, archive(t, tar.Header{Name: fmt.Sprintf("%03d", i), Size: 1})))
+	}
+	dir := mounted(t, s, Options{}, layers...)
+	for i := range layers {
+		if b, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%03d", i))); err != nil || len(b) != 1 {
+			t.Fatalf("%q, %v", b, err)
+		}
+	}
+}
+
+// TestHandle opens files by handles that the kernel has forgotten the files of.
+func TestHandle(t *testing.T) {
+	needFUSE(t)
+	s := newStore(t)
+	dir := mounted(t, s, Options{}, ingest(t, s, archive(t, tar.Header{Name: "a/b/file", Size: 7})))
+	root, err := unix.Open(dir, unix.O_RDONLY, 0)
+	must(t, err)
+	defer unix.Close(root)
+	for _, name := range []string{"a/b/file", "a/b"} {
+		h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, filepath.Join(dir, name), 0)
+		must(t, err)
+		must(t, os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0))
+		fd, err := unix.OpenByHandleAt(root, h, unix.O_RDONLY)
+		must(t, err)
+		var st, want unix.Stat_t
+		must(t, unix.Fstat(fd, &st))
+		must(t, unix.Close(fd))
+		must(t, unix.Stat(filepath.Join(dir, name), &want))
+		if st != want {
+			t.Errorf("%s: %+v, expected %+v", name, st, want)
+		}
+	}
+}

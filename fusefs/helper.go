@@ -30,10 +30,14 @@ func helperPath() (string, error) {
 	return "", fmt.Errorf("find %s: %w", helperNames[0], exec.ErrNotFound)
 }
 
-// findHelper makes sure that there is a way around the error that mounting gave.
+// findHelper makes sure that there is a way around the error that mounting gave. Root
+// gets no more rights by the helper than he has.
 func findHelper(cause error) error {
+	if os.Geteuid() == 0 && !force.helper {
+		return classify(cause)
+	}
 	if _, err := helperPath(); err != nil {
-		return fmt.Errorf("%w: %w, and a user needs fusermount3 to mount: install the package fuse3", ErrUnsupported, cause)
+		return fmt.Errorf("%w: %w, and users need fusermount3 for it: install the package fuse3", ErrUnsupported, cause)
 	}
 	return nil
 }

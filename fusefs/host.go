@@ -47,8 +47,11 @@ var unsupportedErrnos = []error{
 
 // classify adds ErrUnsupported to errors of mounting that mean it.
 func classify(err error) error {
+	if errors.Is(err, ErrUnsupported) {
+		return err
+	}
 	for _, e := range unsupportedErrnos {
-		if errors.Is(err, e) && !errors.Is(err, ErrUnsupported) {
+		if errors.Is(err, e) {
 			return fmt.Errorf("%w: %w", ErrUnsupported, err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,23 +21,64 @@ import (
 	"github.com/ihucos/plash/cas"
 )
 
-// helperName is the argument with which the test binary is started again to mount and
-// wait to be killed.
+// helperName is the argument with which the test binary is started again to mount.
 const helperName = "plash-test-open"
 
-// openAndWait mounts a layer of a store, says so, and waits.
-func openAndWait(store, layer string) int {
-	s, err := cas.Open(store)
-	if err == nil {
-		_, err = Open(context.Background(), s, []digest.Digest{digest.Digest(layer)}, Options{Source: os.Getenv("SOURCE")})
-	}
+// helper mounts a layer of a store. It waits to be killed, or looks at a file if it is
+// told where to attach the mount.
+func helper(store, layer, dir string) int {
+	err := func() error {
+		s, err := cas.Open(store)
+		if err != nil {
+			return err
+		}
+		m, err := Open(context.Background(), s, []digest.Digest{digest.Digest(layer)}, Options{Source: os.Getenv("SOURCE")})
+		if err != nil {
+			return err
+		}
+		if dir == "" {
+			fmt.Println("mounted")
+			time.Sleep(time.Minute)
+			return nil
+		}
+		if err := m.AttachTo(dir); err != nil {
+			return err
+		}
+		_, err = os.ReadFile(filepath.Join(dir, "file"))
+		return err
+	}()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println("mounted")
-	time.Sleep(time.Minute)
 	return 0
+}
+
+func helperCommand(s *cas.Store, layer digest.Digest, dir string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", helperName, s.Dir(), layer.String(), dir)
+	cmd.Env = append(os.Environ(), "SOURCE="+testSource())
+	return cmd
+}
+
+// TestNamespace mounts in a mount namespace, and in a user namespace with one, that
+// end without an unmount: the server does too.
+func TestNamespace(t *testing.T) {
+	needFUSE(t)
+	s, layer := smallLayer(t)
+	for _, attr := range []*syscall.SysProcAttr{
+		{Unshareflags: unix.CLONE_NEWNS},
+		{
+			Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
+			UidMappings: []syscall.SysProcIDMap{{Size: 1}}, GidMappings: []syscall.SysProcIDMap{{Size: 1}},
+		},
+	} {
+		cmd := helperCommand(s, layer, t.TempDir())
+		cmd.SysProcAttr = attr
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		waitServers(t, 0)
+	}
 }
 
 func smallLayer(t *testing.T) (*cas.Store, digest.Digest) {
@@ -132,8 +174,7 @@ func TestParentKilled(t *testing.T) {
 		n = 15
 	}
 	for i := range n {
-		cmd := exec.Command("/proc/self/exe", helperName, s.Dir(), layer.String())
-		cmd.Env = append(os.Environ(), "SOURCE="+testSource())
+		cmd := helperCommand(s, layer, "")
 		must(t, cmd.Start())
 		time.Sleep(time.Duration(i) * 400 * time.Microsecond)
 		must(t, cmd.Process.Kill())
@@ -150,8 +191,7 @@ func TestPipe(t *testing.T) {
 	r, w, err := os.Pipe()
 	must(t, err)
 	defer r.Close()
-	cmd := exec.Command("/proc/self/exe", helperName, s.Dir(), layer.String())
-	cmd.Env = append(os.Environ(), "SOURCE="+testSource())
+	cmd := helperCommand(s, layer, "")
 	cmd.ExtraFiles = []*os.File{w, w, w, w}
 	out, err := cmd.StdoutPipe()
 	must(t, err)

@@ -22,8 +22,17 @@ import (
 // TestMain checks that the tests leave no mount, server or descriptor.
 func TestMain(m *testing.M) {
 	MaybeServe()
-	if len(os.Args) == 4 && os.Args[1] == helperName {
-		os.Exit(openAndWait(os.Args[2], os.Args[3]))
+	if len(os.Args) == 5 && os.Args[1] == helperName {
+		os.Exit(helper(os.Args[2], os.Args[3], os.Args[4]))
+	}
+	// A directory of our own: others' tests may be running.
+	dir, err := os.MkdirTemp("", "fusefs")
+	if err == nil {
+		err = os.Setenv("TMPDIR", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	before := traces()
 	code := m.Run()
@@ -39,6 +48,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "left over:\n%s\n", treetest.Diff(before, after))
 		code = 1
 	}
+	if err := os.RemoveAll(dir); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	os.Exit(code)
 }
 
@@ -47,7 +60,7 @@ func traces() string {
 	var out strings.Builder
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.SplitSeq(string(mounts), "\n") {
-		if strings.Contains(line, os.TempDir()+"/Test") {
+		if strings.Contains(line, os.TempDir()+"/") {
 			out.WriteString(line + "\n")
 		}
 	}

@@ -52,7 +52,7 @@ func (m *Mount) open(ctx context.Context, store *cas.Store, layers []digest.Dige
 	case err == nil:
 	case errors.Is(err, unix.ENOSYS):
 		m.attach = func(dir string) error { return m.attachDirect(ctx, dir, &o) }
-	case errors.Is(err, unix.EPERM) && (os.Geteuid() != 0 || force.helper):
+	case errors.Is(err, unix.EPERM):
 		if err := findHelper(err); err != nil {
 			return err
 		}
