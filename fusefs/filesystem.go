@@ -113,12 +113,6 @@ func (fs *filesystem) Lookup(_ <-chan struct{}, header *fuse.InHeader, name stri
 	if err != nil {
 		return fs.failed(header.NodeId, err)
 	}
-	if name == "." { // of anything: asked for an inode that was known by a handle
-		if err := fs.entry(out, dir.NID, unix.DT_UNKNOWN); err != nil {
-			return fs.failed(header.NodeId, err)
-		}
-		return fuse.OK
-	}
 	e, err := fs.image.Lookup(&dir, name)
 	switch {
 	case errors.Is(err, erofs.ErrNotExist):

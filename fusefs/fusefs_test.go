@@ -297,27 +297,3 @@ func TestManyLayers(t *testing.T) {
 		}
 	}
 }
-
-// TestHandle opens files by handles that the kernel has forgotten the files of.
-func TestHandle(t *testing.T) {
-	needFUSE(t)
-	s := newStore(t)
-	dir := mounted(t, s, Options{}, ingest(t, s, archive(t, tar.Header{Name: "a/b/file", Size: 7})))
-	root, err := unix.Open(dir, unix.O_RDONLY, 0)
-	must(t, err)
-	defer unix.Close(root)
-	for _, name := range []string{"a/b/file", "a/b"} {
-		h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, filepath.Join(dir, name), 0)
-		must(t, err)
-		must(t, os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0))
-		fd, err := unix.OpenByHandleAt(root, h, unix.O_RDONLY)
-		must(t, err)
-		var st, want unix.Stat_t
-		must(t, unix.Fstat(fd, &st))
-		must(t, unix.Close(fd))
-		must(t, unix.Stat(filepath.Join(dir, name), &want))
-		if st != want {
-			t.Errorf("%s: %+v, expected %+v", name, st, want)
-		}
-	}
-}

@@ -173,7 +173,9 @@ func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.
 	debug.SetMemoryLimit(maxMapped)
 	o.RememberInodes = true // there is nothing to forget
 	o.EnableSymlinkCaching, o.ExplicitDataCacheControl, o.EnableAcl = true, true, true
-	o.ExtraCapabilities = fuse.CAP_ASYNC_DIO | fuse.CAP_EXPORT_SUPPORT
+	// Without handles (since Linux 6.8): overlayfs would look up by them what the kernel
+	// has forgotten, and get ESTALE.
+	o.ExtraCapabilities = fuse.CAP_ASYNC_DIO | fuse.CAP_NO_EXPORT_SUPPORT
 	return r, func() error { return nil }, nil
 }
 
