@@ -81,17 +81,31 @@ func (b *bench) views(im *image) ([]*view, error) {
 			all = append(all, &view{name: "squashfuse_ll, zstd", mount: b.fuse("squashfuse_ll", "-f", squash, "DIR")})
 		}
 	}
-	if have("erofsfuse") {
+	if erofsfuse := b.erofsfuse(); erofsfuse != nil {
 		index, blob, err := im.indexAndBlob()
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, &view{name: "erofsfuse on plash's index", mount: b.fuse("erofsfuse", "-f", "--device="+blob, index, "DIR")})
+		args := append(erofsfuse[1:], "-f", "--device="+blob, index, "DIR")
+		all = append(all, &view{name: "erofsfuse on plash's index", mount: b.fuse(erofsfuse[0], args...)})
 	}
 	if have("fuse-overlayfs") {
 		all = append(all, &view{name: "fuse-overlayfs", mount: b.fuse("fuse-overlayfs", "-f", "-o", overlay, "DIR")})
 	}
 	return all, nil
+}
+
+// erofsfuse is the command of that name: the machine's, or else that of Debian 13, as
+// there is none in Debian 12. It is nil where there is neither.
+func (b *bench) erofsfuse() []string {
+	const script = "scripts/debian13"
+	if have("erofsfuse") {
+		return []string{"erofsfuse"}
+	}
+	if b.command(nil, script, "erofsfuse", "--prepare") != nil {
+		return nil
+	}
+	return []string{script, "erofsfuse", "usr/bin/erofsfuse"}
 }
 
 // indexAndBlob finds the files of the only layer in the store.
