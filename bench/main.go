@@ -16,6 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -51,7 +52,11 @@ type bench struct {
 }
 
 func main() {
-	if err := run(); err != nil {
+	err := run()
+	if _, ok := err.(*exec.ExitError); ok {
+		os.Exit(1) // the process in the sandbox has said why
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -103,7 +108,11 @@ func (b *bench) runSuites(names []string) (err error) {
 		if len(names) > 0 && !slices.Contains(names, s.name) {
 			continue
 		}
-		if err := s.run(b); err != nil {
+		err := s.run(b)
+		if b.ctx.Err() != nil {
+			return fmt.Errorf("%s: interrupted", s.name)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}

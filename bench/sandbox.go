@@ -20,7 +20,8 @@ const scratchVar = "PLASH_BENCH_SCRATCH"
 // namespace of its own, and waits. Filesystems are mounted and servers started
 // by the dozen: however the measuring ends, kill -9 included, the kernel ends
 // every process in there, and the mounts go with the last of them. A mount that nobody
-// else sees is also one that a remount really makes cold.
+// else sees is also one that a remount really makes cold. If the program in there
+// fails, the error is its *exec.ExitError.
 func sandbox() (err error) {
 	// The child is killed when the thread ends that started it.
 	goruntime.LockOSThread()
@@ -29,7 +30,11 @@ func sandbox() (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		if rerr := os.RemoveAll(dir); rerr != nil {
+			err = errors.Join(err, rerr)
+		}
+	}()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
