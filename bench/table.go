@@ -129,7 +129,12 @@ func (t *table) print(w io.Writer) error {
 		}
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	line := func(words []string) { fmt.Fprintf(tw, "| %s\t|\n", strings.Join(words, "\t| ")) }
+	line := func(words []string) {
+		for i, word := range words {
+			words[i] = strings.ReplaceAll(word, "|", `\|`) // or it would end the cell
+		}
+		fmt.Fprintf(tw, "| %s\t|\n", strings.Join(words, "\t| "))
+	}
 	line(head)
 	rule := make([]string, len(head))
 	for i := range rule {

@@ -18,7 +18,7 @@ func printed(t *testing.T, tab table) string {
 }
 
 func TestTableOfOneColumn(t *testing.T) {
-	base := timesOf("cp", []time.Duration{200 * ms, 100 * ms})
+	base := timesOf("cp | sum", []time.Duration{200 * ms, 100 * ms})
 	ours := timesOf("plash", []time.Duration{150 * ms, 250 * ms})
 	broken := &contender{name: "other", err: errors.New("no such program\nand more")}
 	absent := timesOf("absent")
@@ -26,11 +26,11 @@ func TestTableOfOneColumn(t *testing.T) {
 	want := `
 Title
 
-| what  | ms              | × cp | × plash |
-| ---   | ---             | ---  | ---     |
-| cp    | 100.0           | 1.00 | 0.67    |
-| plash | 150.0           | 1.50 | 1.00    |
-| other | no such program |      |         |
+| what      | ms              | × cp \| sum | × plash |
+| ---       | ---             | ---         | ---     |
+| cp \| sum | 100.0           | 1.00        | 0.67    |
+| plash     | 150.0           | 1.50        | 1.00    |
+| other     | no such program |             |         |
 `
 	if got := printed(t, tab); got != want {
 		t.Errorf("got:\n%s\nexpected:\n%s", got, want)
