@@ -144,7 +144,7 @@ func drawPanel(t table, i int, bars []bar, ratios bool) (*plot.Plot, error) {
 	text.Offset = vg.Point{X: 4}
 	p.Add(text)
 	p.NominalY(names...)
-	p.Y.Padding = 20                // a viewer without the font may have wider letters
+	p.Y.Padding = 40                // a viewer without the font may have wider letters
 	p.X.Min, p.X.Max = 0, most*1.35 // room for the labels
 	p.Y.Min, p.Y.Max = -0.6, float64(len(bars))-0.4
 	if ratios {
