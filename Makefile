@@ -8,6 +8,9 @@ DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # How long each fuzz target runs in "make check".
 FUZZTIME ?= 5s
+# What "make bench" measures (all, if empty), and how often.
+SUITES ?=
+ROUNDS ?= 5
 
 # Where Go's own archive unpacks to, for shells that do not look there.
 export PATH := $(PATH):/usr/local/go/bin
@@ -44,6 +47,8 @@ lint:
 	@scripts/deps check
 	@files=$$($(TOOL) gofumpt -l .); [ -z "$$files" ] || { echo "gofumpt would change:" $$files >&2; exit 1; }
 	$(GO) vet ./...
+	$(GO) -C bench/plot vet ./...
+	$(GO) -C bench/plot test ./...
 	$(TOOL) staticcheck ./...
 	$(GO) test -count=1 .
 
@@ -66,9 +71,12 @@ fmt:
 demo: build
 	@scripts/demo
 
+# SUITES="access union" measures only these, ROUNDS=2 is quick.
 bench: build
 	@scripts/deps bench
-	$(GO) run ./bench
+	$(GO) -C bench/plot build -o ../../bin/bench-plot .
+	$(GO) run ./bench -n $(ROUNDS) $(SUITES)
+	bin/bench-plot bench/out/results.json
 
 clean:
 	rm -rf bin bench/out

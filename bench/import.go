@@ -59,7 +59,9 @@ func benchImport(b *bench) error {
 	if err := b.race(cs); err != nil {
 		return err
 	}
-	table(os.Stdout, "From a plain tar to a container", cs, slower(sum, cp), ours)
+	if err := b.report(timesTable("From a plain tar to a container", cs, slower(sum, cp), ours)); err != nil {
+		return err
+	}
 	return benchCompressed(b, env, fresh)
 }
 
@@ -109,7 +111,9 @@ func benchCompressed(b *bench, env []string, fresh func() error) error {
 		if err := b.race(cs); err != nil {
 			return err
 		}
-		table(os.Stdout, "From a tar in "+z.name+" to a container", cs, alone)
+		if err := b.report(timesTable("From a tar in "+z.name+" to a container", cs, alone)); err != nil {
+			return err
+		}
 	}
 	return fresh()
 }

@@ -81,10 +81,13 @@ func benchIndex(b *bench) error {
 			return err
 		}
 	}
-	fmt.Printf("\nIndex of %d entries, from the blob\n\n", entries)
-	fmt.Printf("| entries/s | index / blob | heap, peak MB |\n| --- | --- | --- |\n| %.0f | %.1f %% | %d |\n",
-		entries/best.Seconds(), 100*float64(index)/float64(fi.Size()), peak()>>20)
-	return nil
+	return b.report(table{
+		Title:   fmt.Sprintf("Index of %d entries, from the blob", entries),
+		Columns: []column{{"indexing", "entries/s"}, {"index / blob", "%"}, {"heap, peak", "MB"}},
+		Rows: []row{{Name: "plash", Cells: []*cell{
+			{Value: entries / best.Seconds()}, {Value: 100 * float64(index) / float64(fi.Size())}, {Value: float64(peak()) / (1 << 20)},
+		}}},
+	})
 }
 
 // watchMemory samples what the heap holds until the function it returns is
@@ -164,6 +167,8 @@ func benchCommit(b *bench) error {
 	if err := b.race(cs); err != nil {
 		return err
 	}
-	table(os.Stdout, "A directory becomes a layer", cs, base)
+	if err := b.report(timesTable("A directory becomes a layer", cs, base)); err != nil {
+		return err
+	}
 	return os.RemoveAll(store)
 }

@@ -2,15 +2,17 @@
 // prints tables of times and of ratios to a baseline of the same run. Only the
 // ratios carry over to another machine or hour.
 //
-//	go run ./bench [-tar IMAGE.tar] [-n ROUNDS] [import|run|build|index|commit]…
+//	go run ./bench [-tar IMAGE.tar] [-n ROUNDS] [-json FILE] [import|run|build|index|commit|access|union]…
 //
 // Without -tar it makes the image of a Debian with compilers by mmdebstrap,
-// once, and keeps it in the user's cache directory. It needs root, and leaves nothing
-// else behind. Peers that are not installed are left out.
+// once, and keeps it in the user's cache directory. The tables are also written as JSON,
+// from which bench/plot draws them. It needs root, and leaves nothing else behind,
+// however it ends: see sandbox. Peers that are not installed are left out.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -33,108 +35,86 @@ var suites = []suite{
 	{"run", benchRun},
 	{"build", benchBuild},
 	{"commit", benchCommit},
+	{"access", benchAccess},
+	{"union", benchUnion},
 }
 
 // bench is what the suites share.
 type bench struct {
-	ctx    context.Context
-	tar    string // the image
-	dir    string // scratch, on the same file system as the stores
-	plash  string // the program
-	empty  string // a Go program that does nothing
-	rounds int
+	ctx     context.Context
+	tar     string // the image
+	dir     string // scratch, on the same file system as the stores
+	plash   string // the program
+	empty   string // a Go program that does nothing
+	json    string // the file of results
+	rounds  int
+	results results
 }
 
 func main() {
-	if err := run(); err != nil {
+	err := run()
+	if _, ok := err.(*exec.ExitError); ok {
+		os.Exit(1) // the process in the sandbox has said why
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run() (err error) {
-	tar := flag.String("tar", "", "the root filesystem to measure with")
-	rounds := flag.Int("n", 5, "how often each thing is measured; the fastest counts")
+func run() error {
+	b := &bench{}
+	flag.StringVar(&b.tar, "tar", "", "the root filesystem to measure with")
+	flag.IntVar(&b.rounds, "n", 5, "how often each thing is measured; the fastest counts")
+	flag.StringVar(&b.json, "json", "bench/out/results.json", "the file that the results are written to")
 	flag.Parse()
 	for _, name := range flag.Args() {
 		if !slices.ContainsFunc(suites, func(s suite) bool { return s.name == name }) {
 			return fmt.Errorf("unknown suite %q", name)
 		}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	if os.Geteuid() != 0 {
+		return errors.New("mounts are measured, which needs root")
+	}
+	if b.dir = os.Getenv(scratchVar); b.dir == "" {
+		return sandbox()
+	}
+	if err := enterSandbox(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	b := &bench{ctx: ctx, tar: *tar, rounds: *rounds}
+	b.ctx = ctx
+	return b.runSuites(flag.Args())
+}
+
+// runSuites runs those that are named, or all.
+func (b *bench) runSuites(names []string) (err error) {
 	if b.tar == "" {
-		if b.tar, err = debianImage(ctx); err != nil {
+		if b.tar, err = debianImage(b.ctx); err != nil {
 			return err
 		}
 	}
 	if b.tar, err = filepath.Abs(b.tar); err != nil {
 		return err
 	}
-	if b.dir, err = os.MkdirTemp("/var/tmp", "plash-bench-"); err != nil {
+	if err := b.begin(); err != nil {
 		return err
 	}
-	defer func() {
-		if rerr := os.RemoveAll(b.dir); err == nil {
-			err = rerr
-		}
-	}()
 	if err := b.buildPrograms(); err != nil {
 		return err
 	}
 	for _, s := range suites {
-		if flag.NArg() > 0 && !slices.Contains(flag.Args(), s.name) {
+		if len(names) > 0 && !slices.Contains(names, s.name) {
 			continue
 		}
-		if err := s.run(b); err != nil {
+		err := s.run(b)
+		if b.ctx.Err() != nil {
+			return fmt.Errorf("%s: interrupted", s.name)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	return nil
-}
-
-// buildPrograms builds plash and the empty program that a start is compared with.
-func (b *bench) buildPrograms() error {
-	b.plash = filepath.Join(b.dir, "plash")
-	b.empty = filepath.Join(b.dir, "empty")
-	src := filepath.Join(b.dir, "empty.go")
-	if err := os.WriteFile(src, []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
-		return err
-	}
-	for out, in := range map[string]string{b.plash: "github.com/ihucos/plash/cmd/plash", b.empty: src} {
-		cmd := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-o", out, in)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		cmd.Stderr = os.Stderr
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("build %s: %w", in, err)
-		}
-	}
-	return nil
-}
-
-// debianImage makes the image that the project's targets were set with, unless it
-// is in the cache.
-func debianImage(ctx context.Context) (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(cache, "plash-bench")
-	path := filepath.Join(dir, "bookworm-devel.tar")
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	fmt.Fprintln(os.Stderr, "making", path)
-	tmp := path + ".new.tar"
-	cmd := exec.CommandContext(ctx, "mmdebstrap", "--quiet", "--variant=minbase",
-		"--include=build-essential,python3,git,perl,vim,curl", "bookworm", tmp)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("mmdebstrap: %w", err)
-	}
-	return path, os.Rename(tmp, path)
 }

@@ -1,24 +1,28 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
-// contender is one way to do a thing.
+// contender is one way to do a thing, or several things one after the other.
 type contender struct {
 	name string
-	// prepare is not measured; do is. Either may be nil.
+	// prepare is not measured; do is, and then each of more. All but do may be
+	// nil. clean follows every prepare that went well, whatever came after it.
 	prepare func() error
 	do      func() error
+	more    []func() error
 	clean   func() error
-	best    time.Duration
-	err     error
+
+	per     int               // how often do does the thing; 0 is once
+	mayFail bool              // although it is plash's own
+	times   [][]time.Duration // of do and of each of more, in all rounds
+	err     error             // what ended it
+	failed  int               // number of what failed: 0 is do, or all of it
 }
 
 // race measures contenders in turn, round by round, so that what disturbs the machine
@@ -34,7 +38,10 @@ func (b *bench) race(cs []*contender) error {
 				continue
 			}
 			c.err = c.once()
-			if c.err != nil && strings.HasPrefix(c.name, "plash") {
+			if err := b.ctx.Err(); err != nil {
+				return err // and not what that made of the contender
+			}
+			if c.err != nil && strings.HasPrefix(c.name, "plash") && !c.mayFail {
 				return fmt.Errorf("%s: %w", c.name, c.err)
 			}
 		}
@@ -42,89 +49,47 @@ func (b *bench) race(cs []*contender) error {
 	return nil
 }
 
-func (c *contender) once() error {
+func (c *contender) once() (err error) {
 	if c.prepare != nil {
 		if err := c.prepare(); err != nil {
 			return err
 		}
 	}
-	start := time.Now()
-	if err := c.do(); err != nil {
-		return err
-	}
-	if d := time.Since(start); c.best == 0 || d < c.best {
-		c.best = d
-	}
 	if c.clean != nil {
-		return c.clean()
+		defer func() { err = errors.Join(err, c.clean()) }()
+	}
+	all := append([]func() error{c.do}, c.more...)
+	if c.times == nil {
+		c.times = make([][]time.Duration, len(all))
+	}
+	for i, do := range all {
+		start := time.Now()
+		if err := do(); err != nil {
+			c.failed = i
+			return err
+		}
+		c.times[i] = append(c.times[i], time.Since(start))
 	}
 	return nil
 }
 
-// table prints the contenders' times and their ratios to the baselines, which are
-// contenders too.
-func table(w io.Writer, title string, cs []*contender, baselines ...*contender) {
-	fmt.Fprintf(w, "\n%s\n\n", title)
-	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprint(tw, "| what\t| ms")
-	for _, base := range baselines {
-		fmt.Fprintf(tw, "\t| × %s", base.name)
+// best is the fastest round of what has that number; 0 is do.
+func (c *contender) best(i int) time.Duration {
+	if !c.has(i) {
+		return 0
 	}
-	fmt.Fprint(tw, "\t|\n| ---\t| ---")
-	fmt.Fprint(tw, strings.Repeat("\t| ---", len(baselines)), "\t|\n")
-	for _, c := range cs {
-		if c.err != nil {
-			fmt.Fprintf(tw, "| %s\t| %s%s\t|\n", c.name, firstLine(c.err), strings.Repeat("\t| ", len(baselines)))
-			continue
-		}
-		fmt.Fprintf(tw, "| %s\t| %.2f", c.name, float64(c.best.Microseconds())/1000)
-		for _, base := range baselines {
-			fmt.Fprintf(tw, "\t| %.2f", float64(c.best)/float64(base.best))
-		}
-		fmt.Fprint(tw, "\t|\n")
-	}
-	tw.Flush()
+	return slices.Min(c.times[i]) / time.Duration(max(c.per, 1))
 }
 
-func firstLine(err error) string {
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return line
+// has tells whether there is a result of what has that number.
+func (c *contender) has(i int) bool {
+	return i < len(c.times) && len(c.times[i]) > 0 && (c.err == nil || i < c.failed)
 }
 
 // slower returns the contender that took longer.
 func slower(a, b *contender) *contender {
-	if a.best > b.best {
+	if a.best(0) > b.best(0) {
 		return a
 	}
 	return b
-}
-
-// command runs a program with its output thrown away, unless it fails.
-func (b *bench) command(env []string, name string, args ...string) error {
-	cmd := exec.CommandContext(b.ctx, name, args...)
-	cmd.Env = append(os.Environ(), env...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(stderr.String()))
-	}
-	return nil
-}
-
-// output runs a program and returns what it printed.
-func (b *bench) output(env []string, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(b.ctx, name, args...)
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
-// have reports whether a program is installed.
-func have(name string) bool {
-	_, err := exec.LookPath(name)
-	return err == nil
 }

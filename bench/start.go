@@ -21,7 +21,7 @@ func (b *bench) repeat(env []string, command string) func() error {
 // perRun turns the time of a loop into that of one run.
 func perRun(cs []*contender) {
 	for _, c := range cs {
-		c.best /= times
+		c.per = times
 	}
 }
 
@@ -73,8 +73,7 @@ func benchRun(b *bench) error {
 		return err
 	}
 	perRun(cs)
-	table(os.Stdout, "Start of a command, warm", cs, empty, bwrap, one)
-	return nil
+	return b.report(timesTable("Start of a command, warm", cs, empty, bwrap, one))
 }
 
 // runcBundle makes a bundle for the tree that runs true, and returns the command line.
@@ -121,6 +120,5 @@ func benchBuild(b *bench) error {
 		return err
 	}
 	perRun(cs)
-	table(os.Stdout, "A cached build", cs, empty)
-	return nil
+	return b.report(timesTable("A cached build", cs, empty))
 }

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// buildPrograms builds plash and the empty program that a start is compared with.
+func (b *bench) buildPrograms() error {
+	b.plash = filepath.Join(b.dir, "plash")
+	b.empty = filepath.Join(b.dir, "empty")
+	src := filepath.Join(b.dir, "empty.go")
+	if err := os.WriteFile(src, []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
+		return err
+	}
+	for out, in := range map[string]string{b.plash: "github.com/ihucos/plash/cmd/plash", b.empty: src} {
+		cmd := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-o", out, in)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		cmd.Stderr = os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("build %s: %w", in, err)
+		}
+	}
+	return nil
+}
+
+// debianImage makes the image that the project's targets were set with, unless it
+// is in the cache.
+func debianImage(ctx context.Context) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "plash-bench")
+	path := filepath.Join(dir, "bookworm-devel.tar")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	fmt.Fprintln(os.Stderr, "making", path)
+	tmp := path + ".new.tar"
+	cmd := exec.CommandContext(ctx, "mmdebstrap", "--quiet", "--variant=minbase",
+		"--include=build-essential,python3,git,perl,vim,curl", "bookworm", tmp)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("mmdebstrap: %w", err)
+	}
+	return path, os.Rename(tmp, path)
+}
