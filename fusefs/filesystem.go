@@ -129,7 +129,7 @@ func (fs *filesystem) Lookup(_ <-chan struct{}, header *fuse.InHeader, name stri
 }
 
 // entry fills in what the kernel wants to know of an entry that is inode n. The
-// entry's type is compared with the inode's, unless it is DT_UNKNOWN.
+// entry's type is compared with the inode's.
 func (fs *filesystem) entry(out *fuse.EntryOut, n erofs.NID, dt uint8) error {
 	node, err := fs.nodeID(n)
 	if err != nil {
@@ -139,7 +139,7 @@ func (fs *filesystem) entry(out *fuse.EntryOut, n erofs.NID, dt uint8) error {
 	if err != nil {
 		return err
 	}
-	if dt != unix.DT_UNKNOWN && in.Mode&unix.S_IFMT != uint32(dt)<<12 {
+	if in.Mode&unix.S_IFMT != uint32(dt)<<12 {
 		return fmt.Errorf("inode %d: %w: an entry of type %d for mode %#o", n, erofs.ErrCorrupt, dt, in.Mode)
 	}
 	out.NodeId = node

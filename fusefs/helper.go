@@ -78,7 +78,7 @@ func (m *Mount) attachByHelper(ctx context.Context, dir string, o *Options) erro
 		err = fmt.Errorf("mount FUSE at %s: %w: %s", dir, err, bytes.TrimSpace(said.Bytes()))
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	if err := errors.Join(m.server.wait(ctx), m.release()); err != nil {
+	if err := errors.Join(m.answered(ctx), m.release()); err != nil {
 		return errors.Join(fmt.Errorf("mount FUSE at %s: %w", dir, err), unmountByHelper(dir, true))
 	}
 	return nil

@@ -18,6 +18,8 @@ type Mount struct {
 	fd     int     // the mount, -1: not made yet
 	device int     // the FUSE device, until the server has it; or -1
 	server *server // that waits for the device, or nil
+	// handles says that the kernel makes file handles of what it shows.
+	handles bool
 	// attach makes and attaches the mount at once, where there can be no detached one.
 	attach func(dir string) error
 }
@@ -73,9 +75,16 @@ func (m *Mount) open(ctx context.Context, store *cas.Store, layers []digest.Dige
 func (m *Mount) serve(ctx context.Context) error {
 	err := m.server.send(m.device)
 	if err == nil {
-		err = m.server.wait(ctx)
+		err = m.answered(ctx)
 	}
 	return errors.Join(err, m.release())
+}
+
+// answered waits until the mount answers.
+func (m *Mount) answered(ctx context.Context) error {
+	status, err := m.server.wait(ctx)
+	m.handles = status.Handles
+	return err
 }
 
 // release closes what is of no use once the mount answers, or never will.
@@ -91,6 +100,11 @@ func (m *Mount) release() error {
 	}
 	return err
 }
+
+// Handles tells whether the mount answers and has file handles, which the kernel does
+// not let a filesystem refuse before Linux 6.8. They find files without their names, and
+// then FUSE does not say that these are still right: ESTALE to overlayfs.
+func (m *Mount) Handles() bool { return m.handles }
 
 // FD is an O_PATH descriptor of the mount's root, for *at calls; it belongs to
 // the mount. It is -1 before AttachTo where there can be no detached mount (before

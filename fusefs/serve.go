@@ -52,7 +52,8 @@ type serverConfig struct {
 
 // A serverStatus tells that the mount answers, or why it never will.
 type serverStatus struct {
-	Failure string
+	Failure string `json:",omitempty"`
+	Handles bool   // the kernel makes file handles, whatever we say
 }
 
 // MaybeServe is for the first line of main. In a process that [Open] started it
@@ -130,7 +131,8 @@ func serve(socket *os.File) error {
 	if err != nil {
 		return fmt.Errorf("serve FUSE: %w", err)
 	}
-	if err := json.NewEncoder(socket).Encode(serverStatus{}); err != nil {
+	status := serverStatus{Handles: server.KernelSettings().Flags64()&fuse.CAP_NO_EXPORT_SUPPORT == 0}
+	if err := json.NewEncoder(socket).Encode(status); err != nil {
 		return fmt.Errorf("tell that the mount answers: %w", err)
 	}
 	if err := errors.Join(configFile.Close(), socket.Close()); err != nil {

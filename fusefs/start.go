@@ -87,22 +87,21 @@ func (s *server) send(device int) error {
 }
 
 // wait waits until the mount answers.
-func (s *server) wait(ctx context.Context) error {
+func (s *server) wait(ctx context.Context) (status serverStatus, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = s.socket.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	var status serverStatus
-	err := json.NewDecoder(s.socket).Decode(&status)
+	err = json.NewDecoder(s.socket).Decode(&status)
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return status, context.Cause(ctx)
 	case errors.Is(err, io.EOF):
-		return errors.New("the FUSE server ended without a word")
+		return status, errors.New("the FUSE server ended without a word")
 	case err != nil:
-		return fmt.Errorf("wait for the FUSE server: %w", err)
+		return status, fmt.Errorf("wait for the FUSE server: %w", err)
 	case status.Failure != "":
-		return errors.New(status.Failure)
+		return status, errors.New(status.Failure)
 	}
-	return nil
+	return status, nil
 }
 
 // control does something with the descriptor of the socket.

@@ -119,7 +119,12 @@ func Open(ctx context.Context, s *cas.Store, layers []Layer, o Options) (*Mount,
 // base is a descriptor of: another filesystem's view of a container. The mount is
 // attached for good where the kernel cannot clone it (before Linux 6.15); base is
 // the caller's to close. Options.Backend means nothing here.
-func OpenOn(base int, o Options) (*Mount, error) {
+//
+// Forgetful says that base cannot be asked for a file by a handle, though the kernel
+// thinks so. Then each layer's files have an st_dev of their own: that makes overlayfs
+// do without handles of a filesystem without UUID (fs/overlayfs/super.c,
+// ovl_lower_uuid_ok).
+func OpenOn(base int, forgetful bool, o Options) (*Mount, error) {
 	if (o.Upper == "") != (o.Work == "") {
 		return nil, errors.New("mount container: upper and work directory belong together")
 	}
@@ -129,7 +134,11 @@ func OpenOn(base int, o Options) (*Mount, error) {
 	}
 	l := lowers{{fd: fd}}
 	defer l.close()
-	return openOverlay(&l, &o, xinoOn)
+	x := xinoOn
+	if forgetful {
+		x = xinoAuto
+	}
+	return openOverlay(&l, &o, x)
 }
 
 // FD is an O_PATH descriptor of the mount's root, for *at calls; it belongs to
