@@ -136,6 +136,46 @@ func directoryCases() []testCase {
 			e.as(1000, 1000, func(e *env) { e.remove("dir/c") })                              // the directory's owner
 			e.names("dir", "b2", "sub")
 		}},
+		{name: "by descriptor", make: func(e *env) {
+			e.mkdir("dir", "dir/sub")
+			e.write("dir/file", "content")
+			e.write("dir/gone", "")
+		}, run: func(e *env) {
+			path, fd := e.open("dir", unix.O_PATH), e.open("dir", unix.O_RDONLY)
+			e.write("dir/first", "") // copied up behind their back
+			for i, dir := range []int{path, fd} {
+				name := []string{"a", "b"}[i]
+				file, err := unix.Openat(dir, name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, 0o644)
+				e.check(err)
+				e.check(unix.Close(file))
+				e.check(unix.Mkdirat(dir, "dir "+name, 0o755))
+				e.check(unix.Fchmodat(dir, "file", 0o600, 0))
+				e.check(unix.Renameat(dir, name, dir, "sub/"+name))
+				var st unix.Stat_t
+				e.check(unix.Fstatat(dir, "sub/"+name, &st, 0))
+			}
+			e.check(unix.Unlinkat(fd, "gone", 0))
+			e.check(unix.Unlinkat(path, "dir a", unix.AT_REMOVEDIR))
+			e.check(unix.Fchmod(fd, 0o711))
+			equal(e, "inode", e.fstat(fd).Ino, e.stat("dir").Ino)
+			e.mode("dir", 0o711)
+			e.names("dir", "dir b", "file", "first", "sub")
+			e.names("dir/sub", "a", "b")
+			e.all(e.stream(fd, 1000), 4)
+		}},
+		{name: "working directory", make: func(e *env) { e.mkdir("dir", "dir/sub"); e.write("dir/sub/file", "x") }, run: func(e *env) {
+			e.alone(func(e *env) {
+				e.check(unix.Chdir("dir/sub"))
+				e.write("file", "y")
+				e.write("new", "")
+				e.names(".", "file", "new")
+				e.names("..", "sub")
+				e.check(unix.Chdir(".."))
+				e.content("sub/file", "y")
+				e.write("above", "")
+				e.names("../dir", "above", "sub")
+			})
+		}},
 		{name: "deep", make: func(e *env) {
 			dir := "d"
 			for range 60 {

@@ -124,7 +124,7 @@ func openCases() []testCase {
 			equal(e, "target", string(b[:n]), "file")
 			e.check(os.WriteFile(fmt.Sprintf("/proc/self/fd/%d", fd), []byte("by path"), 0))
 			e.content("file", "by path")
-			e.check(unix.Fchownat(fd, "", 0, 0, unix.AT_EMPTY_PATH))
+			e.check(unix.Fchownat(fd, "", os.Getuid(), os.Getgid(), unix.AT_EMPTY_PATH))
 		}},
 		{name: "wrong direction", make: file, run: func(e *env) {
 			_, err := unix.Write(e.open("file", unix.O_RDONLY), []byte("x"))

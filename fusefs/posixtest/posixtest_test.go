@@ -71,3 +71,15 @@ func mount(t *testing.T, typ, options string) string {
 	t.Cleanup(func() { check(t, unix.Unmount(dir, 0)) })
 	return dir
 }
+
+// TestFull fills an overlayfs whose upper directory is small.
+func TestFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	lower, upper := t.TempDir(), mount(t, "tmpfs", "size=3m")
+	FullFixture(t, lower)
+	check(t, os.Mkdir(filepath.Join(upper, "upper"), 0o755))
+	check(t, os.Mkdir(filepath.Join(upper, "work"), 0o755))
+	RunFull(t, mount(t, "overlay", fmt.Sprintf("lowerdir=%s,upperdir=%[2]s/upper,workdir=%[2]s/work", lower, upper)))
+}
