@@ -57,7 +57,13 @@ func (w *workload) run(prepared string) {
 	})
 	t.Run("git", func(t *testing.T) {
 		repository := newWorkload(t, w.machine, w.backend).must("plash-create", installed, "--", "sh", "-c", inPlace+commitScript)
-		w.wantLast(t, "clean", repository, gitScript)
+		script := gitScript
+		if w.backend == "fuse" {
+			// git compares the inode numbers of links, and overlayfs on FUSE gives a link to a
+			// file of a layer another one than the file had.
+			script = strings.Replace(script, "clone -q .", "clone -q --no-hardlinks .", 1)
+		}
+		w.wantLast(t, "clean", repository, script)
 	})
 	t.Run("sqlite", func(t *testing.T) {
 		w.wantLast(t, "8000|8000|ok", installed, inPlace+sqliteScript)
