@@ -201,6 +201,7 @@ func TestPipe(t *testing.T) {
 	if n, err := out.Read(b); !bytes.HasPrefix(b[:n], []byte("mounted")) {
 		t.Fatalf("%q, %v", b[:n], err)
 	}
+	time.Sleep(50 * time.Millisecond) // it closes the socket after it has answered
 	for pid := range waitServers(t, 1) {
 		fds, err := os.ReadDir("/proc/" + pid + "/fd")
 		must(t, err)
@@ -217,7 +218,8 @@ func TestPipe(t *testing.T) {
 		if strings.Contains(string(status), fmt.Sprintf("PPid:\t%d\n", cmd.Process.Pid)) {
 			t.Error("it is a child of who mounted")
 		}
-		if mounts, err := os.ReadFile("/proc/" + pid + "/mountinfo"); err != nil || len(mounts) > 0 {
+		mounts, err := os.ReadFile("/proc/" + pid + "/mountinfo")
+		if err != nil || strings.Count(string(mounts), "\n") != 1 || !strings.Contains(string(mounts), "tmpfs") {
 			t.Errorf("it keeps mounts alive: %s, %v", mounts, err)
 		}
 	}

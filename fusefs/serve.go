@@ -113,6 +113,9 @@ func serve(socket *os.File) error {
 	if err := json.NewDecoder(configFile).Decode(&config); err != nil {
 		return fmt.Errorf("read what to serve: %w", err)
 	}
+	if err := configFile.Close(); err != nil {
+		return err
+	}
 	out := &logger{out: os.Stderr, prefix: strings.TrimSpace("plash: " + config.Source)}
 	fs, err := openFilesystem(&config, out)
 	if err != nil {
@@ -123,14 +126,14 @@ func serve(socket *os.File) error {
 		return fmt.Errorf("wait for the mount: %w", err)
 	}
 	leaveMounts()
-	server, err := fuse.NewServer(fs, "/dev/fd/"+strconv.Itoa(device), mountOptions(out))
+	server, err := fuse.NewServer(fs, "/dev/fd/"+strconv.Itoa(device), fs.mountOptions(out))
 	if err != nil {
 		return fmt.Errorf("serve FUSE: %w", err)
 	}
 	if err := json.NewEncoder(socket).Encode(serverStatus{}); err != nil {
 		return fmt.Errorf("tell that the mount answers: %w", err)
 	}
-	if err := errors.Join(configFile.Close(), socket.Close()); err != nil {
+	if err := socket.Close(); err != nil {
 		return err
 	}
 	server.Serve()
@@ -156,10 +159,13 @@ func openFilesystem(c *serverConfig, out io.Writer) (*filesystem, error) {
 }
 
 // mountOptions are what the kernel is told at first (INIT).
-func mountOptions(out io.Writer) *fuse.MountOptions {
+func (fs *filesystem) mountOptions(out io.Writer) *fuse.MountOptions {
+	// With access control lists, the kernel asks for one of every file that another than its
+	// owner opens.
+	_, acls := fs.image.MayHaveXattrs()
 	return &fuse.MountOptions{
 		MaxWrite: maxRequest, MaxBackground: 64, CongestionThreshold: 64,
-		EnableSymlinkCaching: true, ExplicitDataCacheControl: true, EnableAcl: true,
+		EnableSymlinkCaching: true, ExplicitDataCacheControl: true, EnableAcl: acls,
 		RememberInodes:    true, // there is nothing to forget
 		ExtraCapabilities: fuse.CAP_ASYNC_DIO | fuse.CAP_EXPORT_SUPPORT,
 		DisableSplice:     true,
@@ -173,12 +179,23 @@ func mountOptions(out io.Writer) *fuse.MountOptions {
 
 // leaveMounts lets go of all mounts of the host, if this process has a mount
 // namespace of its own: a server must not keep the namespace alive that its own mount is
-// in, nor any mount that someone wants to take away. What it needs is open.
+// in, nor any mount that someone wants to take away. What it needs is open. An empty
+// root stays, by which others see that the namespace has no other mount.
+//
+// Where it cannot be done (the host's root is the kernel's initial one), the mounts of that moment stay in use until the server ends.
 func leaveMounts() {
 	if len(os.Args) < 3 || os.Args[2] != ownMounts {
 		return
 	}
-	_ = unix.Unmount("/", unix.MNT_DETACH)
+	const at = "/proc"
+	if unix.Mount("plash", at, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=4k,nr_inodes=1") != nil {
+		return
+	}
+	// The old root ends up on the new one (pivot_root(2)), for all threads.
+	if unix.Chdir(at) == nil && unix.PivotRoot(".", ".") == nil {
+		_ = unix.Unmount(".", unix.MNT_DETACH)
+		_ = unix.Chdir("/")
+	}
 }
 
 // closeInherited closes the descriptors that who started us has got from others and
