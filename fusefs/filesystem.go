@@ -26,10 +26,11 @@ const blockSize = 4096
 type filesystem struct {
 	fuse.RawFileSystem // answers ENOSYS to what does not concern a read-only filesystem
 
-	image   *erofs.Image
-	devices []device // what extents are on: the index itself, and the blobs
-	damage  damageLog
-	memory  memoryLimit
+	image    *erofs.Image
+	noXattrs bool     // there are no extended attributes in it
+	devices  []device // what extents are on: the index itself, and the blobs
+	damage   damageLog
+	memory   memoryLimit
 }
 
 // A device is an open file that the image points into.
@@ -49,6 +50,8 @@ func newFilesystem(view *cas.View, log io.Writer) (*filesystem, error) {
 		damage:        damageLog{out: log},
 		memory:        memoryLimit{unload: view.Unload},
 	}
+	some, _ := view.MayHaveXattrs()
+	fs.noXattrs = !some
 	for i := range len(view.Devices()) + 1 {
 		f := view.Device(i)
 		fi, err := f.Stat()

@@ -46,6 +46,8 @@ type Options struct {
 	// Volatile lets the union leave out all syncing, where Upper ends with the mount
 	// or is packed right after it.
 	Volatile bool
+	// Stacked says that the kernel's overlayfs may go on the mount.
+	Stacked bool
 	// Places are shown where no layer has anything.
 	Places []cas.Place
 	// Source is what mount tables show as source, beside the type "fuse.plash".

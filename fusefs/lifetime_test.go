@@ -201,6 +201,7 @@ func TestPipe(t *testing.T) {
 	if n, err := out.Read(b); !bytes.HasPrefix(b[:n], []byte("mounted")) {
 		t.Fatalf("%q, %v", b[:n], err)
 	}
+	time.Sleep(50 * time.Millisecond) // it closes the socket after it has answered
 	for pid := range waitServers(t, 1) {
 		fds, err := os.ReadDir("/proc/" + pid + "/fd")
 		must(t, err)

@@ -47,6 +47,7 @@ type serverConfig struct {
 	Places      []cas.Place
 	Upper, Work string // "": read-only
 	Volatile    bool
+	Stacked     bool
 	Source      string
 }
 
@@ -116,6 +117,9 @@ func serve(socket *os.File) error {
 	if err := json.NewDecoder(configFile).Decode(&config); err != nil {
 		return fmt.Errorf("read what to serve: %w", err)
 	}
+	if err := configFile.Close(); err != nil {
+		return err
+	}
 	out := &logger{out: os.Stderr, prefix: strings.TrimSpace("plash: " + config.Source)}
 	options := mountOptions(out)
 	fs, closeFS, err := config.filesystem(out, options)
@@ -135,7 +139,7 @@ func serve(socket *os.File) error {
 	if err := json.NewEncoder(socket).Encode(status); err != nil {
 		return fmt.Errorf("tell that the mount answers: %w", err)
 	}
-	if err := errors.Join(configFile.Close(), socket.Close()); err != nil {
+	if err := socket.Close(); err != nil {
 		return err
 	}
 	server.Serve()
@@ -174,7 +178,11 @@ func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.
 	// Requests leave little garbage, but buffers of maxRequest bytes.
 	debug.SetMemoryLimit(maxMapped)
 	o.RememberInodes = true // there is nothing to forget
-	o.EnableSymlinkCaching, o.ExplicitDataCacheControl, o.EnableAcl = true, true, true
+	o.EnableSymlinkCaching, o.ExplicitDataCacheControl = true, true
+	// With access control lists, the kernel asks for one of every file that another than its
+	// owner opens. But overlayfs sets none where the layer below knows none.
+	_, acls := r.image.MayHaveXattrs()
+	o.EnableAcl = acls || c.Stacked
 	// Without handles (since Linux 6.8): overlayfs would look up by them what the kernel
 	// has forgotten, and get ESTALE.
 	o.ExtraCapabilities = fuse.CAP_ASYNC_DIO | fuse.CAP_NO_EXPORT_SUPPORT

@@ -60,7 +60,7 @@ func startServer(store *cas.Store, layers []digest.Digest, o *Options) (_ *serve
 	// The starter ends when it has started the server; both hold the same pipe.
 	err = json.NewEncoder(configIn).Encode(serverConfig{
 		Store: store.Dir(), Layers: layers, Places: o.Places, Source: o.Source,
-		Upper: o.Upper, Work: o.Work, Volatile: o.Volatile,
+		Upper: o.Upper, Work: o.Work, Volatile: o.Volatile, Stacked: o.Stacked,
 	})
 	waitErr := cmd.Wait()
 	if err == nil {

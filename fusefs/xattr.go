@@ -8,6 +8,9 @@ import (
 // GetXAttr copies the value of an extended attribute. Access control lists lie in the
 // index as the kernel hands them to programs.
 func (fs *filesystem) GetXAttr(_ <-chan struct{}, header *fuse.InHeader, attr string, dest []byte) (uint32, fuse.Status) {
+	if fs.noXattrs {
+		return 0, fuse.ENOSYS // and the kernel asks no more, which it would at each exec
+	}
 	in, err := fs.inode(header.NodeId)
 	if err != nil {
 		return 0, fs.failed(header.NodeId, err)

@@ -146,7 +146,7 @@ func (im *image) openFUSE(ctx context.Context, o overlay.Options) (_ rootMount, 
 	served := im.served
 	im.served = nil
 	if served == nil {
-		if served, err = fusefs.Open(ctx, im.cas, im.digests(), fusefs.Options{Source: o.Source, Log: im.log}); err != nil {
+		if served, err = fusefs.Open(ctx, im.cas, im.digests(), fusefs.Options{Source: o.Source, Log: im.log, Stacked: o.Upper != "" || len(o.Below) > 0}); err != nil {
 			return nil, err
 		}
 	}

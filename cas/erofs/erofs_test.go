@@ -432,3 +432,26 @@ func TestMount(t *testing.T) {
 		t.Errorf("null: %v", fi.Mode())
 	}
 }
+
+// TestMayHaveXattrs looks at what an image says of its attributes.
+func TestMayHaveXattrs(t *testing.T) {
+	for _, tc := range []struct {
+		xattrs     []Xattr
+		some, acls bool
+	}{
+		{nil, false, false},
+		{[]Xattr{{"user.a", []byte("b")}}, true, false},
+		{[]Xattr{{"user.a", []byte("b")}, {"system.posix_acl_default", []byte("b")}}, true, true},
+	} {
+		tree := NewTree()
+		must(t, tree.Put("f", file(0), nil, Content{}))
+		must(t, tree.Put("d", dir(), tc.xattrs, Content{}))
+		merged := NewTree()
+		must(t, merged.Apply(image(t, tree)))
+		for _, tree := range []*Tree{tree, merged} {
+			if some, acls := image(t, tree).MayHaveXattrs(); some != tc.some || acls != tc.acls {
+				t.Errorf("%v: %v, %v", tc.xattrs, some, acls)
+			}
+		}
+	}
+}

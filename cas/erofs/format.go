@@ -43,6 +43,8 @@ const (
 	formatName                = "plash-index-1"
 	flagWhiteouts        byte = 1 << 0
 	flagImpliedRoot      byte = 1 << 1
+	flagNoXattrs         byte = 1 << 2 // without it, there may be some
+	flagNoACLs           byte = 1 << 3
 )
 
 // Types of directory entries, as the kernel's FT_ constants.
@@ -62,12 +64,18 @@ var xattrPrefixes = [...]struct {
 	prefix string
 }{
 	// The two ACLs first: they have no suffix.
-	{2, "system.posix_acl_access"},
-	{3, "system.posix_acl_default"},
+	{aclAccessIndex, "system.posix_acl_access"},
+	{aclDefaultIndex, "system.posix_acl_default"},
 	{1, "user."},
 	{4, "trusted."},
 	{6, "security."},
 }
+
+// Numbers of the prefixes of access control lists.
+const (
+	aclAccessIndex  = 2
+	aclDefaultIndex = 3
+)
 
 // impliedIndex is a prefix number that Linux does not know and therefore does
 // not show. It marks a directory that no tar entry described.

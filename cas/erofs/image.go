@@ -113,6 +113,12 @@ func (im *Image) HasWhiteouts() bool { return im.flags&flagWhiteouts != 0 }
 // ImpliedRoot reports whether no entry described the root directory.
 func (im *Image) ImpliedRoot() bool { return im.flags&flagImpliedRoot != 0 }
 
+// MayHaveXattrs reports whether an inode may have extended attributes, and whether
+// access control lists may be among them.
+func (im *Image) MayHaveXattrs() (some, acls bool) {
+	return im.flags&flagNoXattrs == 0, im.flags&flagNoACLs == 0
+}
+
 // Totals returns the size of the image and its devices, in blocks, and the number of
 // inodes: what the kernel tells of the filesystem.
 func (im *Image) Totals() (blocks, inodes uint64) {

@@ -140,6 +140,7 @@ func (l *layout) write(dst io.WriterAt) (int64, error) {
 	if err := w.Flush(); err != nil {
 		return 0, fmt.Errorf("write index: %w", err)
 	}
+	sb.flags |= l.xattrFlags()
 	sb.bodySum, sb.blocks = ow.sum, uint32(ow.off/BlockSize)
 	if t.inodes.at(t.ents.at(rootEntry).ino).flags&inodeImplied != 0 {
 		sb.flags |= flagImpliedRoot
@@ -156,6 +157,31 @@ func (in *inode) markers() byte {
 		return flagWhiteouts
 	}
 	return 0
+}
+
+// xattrFlags are the flags of an image that lacks extended attributes or, among them,
+// access control lists.
+func (l *layout) xattrFlags() byte {
+	none := flagNoXattrs | flagNoACLs
+	known := make([]bool, len(l.t.xattrs)) // equal sets are stored once
+	for _, ino := range l.order {
+		in := l.t.inodes.at(ino)
+		if in.flags&inodeOpaque != 0 {
+			none &^= flagNoXattrs
+		}
+		if known[in.xattrs] {
+			continue
+		}
+		known[in.xattrs] = true
+		// It is well formed, as we have made it.
+		_ = forXattr([]byte(l.t.xattrs[in.xattrs]), func(index byte, _, _, _ []byte) {
+			none &^= flagNoXattrs
+			if index == aclAccessIndex || index == aclDefaultIndex {
+				none &^= flagNoACLs
+			}
+		})
+	}
+	return none
 }
 
 var zeros [4096]byte
