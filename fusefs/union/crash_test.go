@@ -22,7 +22,10 @@ import (
 // A job is what the test binary does instead of testing, if PLASH_UNION_SERVE has it,
 // in lines: the store, the upper and work directories, where to mount, a word for
 // each option, and the layers.
+var stopProfile = func() {}
+
 func serveForTest() {
+	defer func() { stopProfile() }()
 	if err := serveJob(strings.Split(os.Getenv("PLASH_UNION_SERVE"), "\n")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -148,7 +151,7 @@ func (m *mounted) churn(round int) (synced []string) {
 		_ = os.Chmod(m.at("linked"), os.FileMode(0o600+i%64))
 		_ = os.Remove(m.at(fmt.Sprintf("many/%03d", round*30+i%30)))
 		_ = os.Mkdir(m.at(fmt.Sprintf("dir/d%d", i)), 0o755)
-		if i%2 == 1 {
+		if i%6 == 1 {
 			_ = os.Rename(m.at(fmt.Sprintf("r%d-%d", round, i)), m.at(fmt.Sprintf("dir/x%d", i)))
 		}
 		_ = os.WriteFile(m.at("file"), []byte(name), 0o644)

@@ -316,11 +316,35 @@ func (u *FS) write(in *fuse.WriteIn, write func(fd int) (int, error)) (uint32, f
 	if f == nil {
 		return 0, fuse.EBADF
 	}
-	n, err := again(func() (int, error) { return write(f.fd) })
+	var n int
+	if u.writeback && in.WriteFlags&fuse.WRITE_CACHE != 0 {
+		n, err = u.writeTimeless(h.id, f.fd, write)
+	} else {
+		n, err = again(func() (int, error) { return write(f.fd) })
+	}
 	if err == nil && in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
 		err = killPrivileges(f.fd)
 	}
 	return uint32(max(n, 0)), status(err)
+}
+
+// writeTimeless writes what the kernel had collected, and leaves the file its modification
+// time: the kernel has its own opinion of that, and tells it unless it is the one that
+// the file had.
+func (u *FS) writeTimeless(id uint64, fd int, write func(fd int) (int, error)) (int, error) {
+	if n := u.node(id); n != nil {
+		n.io.Lock()
+		defer n.io.Unlock()
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, err
+	}
+	n, err := again(func() (int, error) { return write(fd) })
+	if err != nil {
+		return n, err
+	}
+	return n, place{fd: fd}.utimes(unix.Timespec{Nsec: unix.UTIME_OMIT}, st.Mtim)
 }
 
 // Flush has nothing to do: the kernel itself writes out what it has.

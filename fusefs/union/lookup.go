@@ -163,12 +163,14 @@ func (u *FS) stat(n *node, st *unix.Stat_t) error {
 		defer p.done(u)
 		return p.stat(st)
 	}
-	n.io.Lock()
-	defer n.io.Unlock()
-	if n.file == nil {
+	u.tab.Lock()
+	last := n.last
+	u.tab.Unlock()
+	if last == nil {
 		return err
 	}
-	return unix.Fstat(n.file.fd, st)
+	*st = *last
+	return nil
 }
 
 // GetAttr tells the attributes of a file.

@@ -178,6 +178,13 @@ func (m *mounted) unmount() {
 	if m.server == nil {
 		return
 	}
+	var st unix.Stat_t
+	must(m.tb, unix.Stat(m.dir, &st))
+	// A mount namespace that another process has made meanwhile has the mount too.
+	abort := time.AfterFunc(5*time.Second, func() {
+		_ = os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", unix.Minor(st.Dev)), []byte("1"), 0)
+	})
+	defer abort.Stop()
 	if err := m.server.Unmount(); err != nil {
 		m.tb.Errorf("unmount: %v", err)
 		_ = unix.Unmount(m.dir, unix.MNT_DETACH)

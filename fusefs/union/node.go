@@ -32,8 +32,9 @@ type node struct {
 	kids    int  // nodes whose names lie in it
 	pinned  bool // the kernel knew it before it was a node, so lookups are not all
 	names   []alias
-	gone    bool // no name is left
-	keep    int  // an O_PATH descriptor where no name leads to it; 0: none
+	gone    bool         // no name is left
+	keep    int          // an O_PATH descriptor where no name leads to it; 0: none
+	last    *unix.Stat_t // what it was when its last name went, if nothing leads to it
 
 	version atomic.Uint64 // of a directory: counts changes
 	bare    atomic.Bool   // it has no extended attributes
@@ -174,10 +175,15 @@ func (u *FS) moved(n, dir *node, name string, newDir *node, newName string) {
 }
 
 // vanish is called when the last name of a node is gone.
-func (u *FS) vanish(n *node) {
+func (u *FS) vanish(n *node, st *unix.Stat_t) {
 	u.tab.Lock()
 	defer u.tab.Unlock()
 	n.gone = true
+	if n.keep == 0 && n.lookups > 0 {
+		last := *st
+		last.Nlink = 0
+		n.last = &last
+	}
 	if u.byIno[n.ino] == n {
 		delete(u.byIno, n.ino)
 	}

@@ -94,7 +94,12 @@ func (p place) chmod(mode uint32) error {
 func (p place) utimes(atime, mtime unix.Timespec) error {
 	ts := []unix.Timespec{atime, mtime}
 	if p.name == "" {
-		return unix.UtimesNanoAt(unix.AT_FDCWD, p.path(), ts, 0)
+		// Without a path since Linux 5.8.
+		err := unix.UtimesNanoAt(p.fd, "", ts, unix.AT_EMPTY_PATH)
+		if errors.Is(err, unix.EINVAL) {
+			err = unix.UtimesNanoAt(unix.AT_FDCWD, p.path(), ts, 0)
+		}
+		return err
 	}
 	return unix.UtimesNanoAt(p.fd, p.name, ts, unix.AT_SYMLINK_NOFOLLOW)
 }

@@ -46,6 +46,9 @@ func (u *FS) onlyBelow(id uint64, name string) (r ref, ok bool, err error) {
 	if err != nil {
 		return r, false, err
 	}
+	if _, below, err := u.below(&dir, name); !below || err != nil {
+		return r, false, err
+	}
 	e, err := u.find(&dir, name)
 	return ref{in: e.lower}, err == nil && !e.upper && e.below, err
 }
@@ -73,11 +76,15 @@ func (e *entry) isDir() bool {
 	return e.below && e.lower.IsDir()
 }
 
-// keep opens a node whose known names may all go away, if the kernel knows it. If
-// that fails, all that is lost is to change a file after its last name is gone.
+// keep opens a node whose known names may all go away, if it is in use: of others, the
+// last state is enough. If that fails, all that is lost is to change a file after
+// its last name is gone.
 func (u *FS) keep(n, dir *node, name string) {
+	n.io.Lock()
+	used := n.isDir() || n.cached+n.passed > 0
+	n.io.Unlock()
 	u.tab.Lock()
-	need := n.keep == 0 && len(n.names) <= 1 && (n.lookups > 0 || n.pinned)
+	need := used && n.keep == 0 && len(n.names) <= 1 && (n.lookups > 0 || n.pinned)
 	u.tab.Unlock()
 	if !need {
 		return
@@ -140,7 +147,7 @@ func (u *FS) lost(dir *node, name string, e *entry, n *node) {
 	}
 	u.loseName(n, dir, name)
 	if n.isDir() || e.st.Nlink <= 1 {
-		u.vanish(n)
+		u.vanish(n, &e.st)
 	}
 }
 

@@ -76,6 +76,8 @@ func (u *FS) setattr(n *node, p place, in *fuse.SetAttrIn) error {
 	if atime == omit && mtime == omit {
 		return nil
 	}
+	n.io.Lock() // see writeTimeless
+	defer n.io.Unlock()
 	return p.utimes(atime, mtime)
 }
 
