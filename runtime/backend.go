@@ -102,6 +102,7 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 	if err != nil {
 		return nil, err
 	}
+	im.work = im.work || work
 	o.Source = fmt.Sprintf("plash-%d", im.id)
 	stacked := o.Upper != "" || len(o.Below) > 0
 	var errs []error
@@ -146,7 +147,7 @@ func (im *image) openFUSE(ctx context.Context, o overlay.Options) (_ rootMount, 
 	served := im.served
 	im.served = nil
 	if served == nil {
-		if served, err = fusefs.Open(ctx, im.cas, im.digests(), fusefs.Options{Source: o.Source, Log: im.log, Stacked: o.Upper != "" || len(o.Below) > 0}); err != nil {
+		if served, err = fusefs.Open(ctx, im.cas, im.digests(), fusefs.Options{Source: o.Source, Log: im.log, Stacked: im.work || len(o.Below) > 0}); err != nil {
 			return nil, err
 		}
 	}

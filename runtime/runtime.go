@@ -114,6 +114,7 @@ type image struct {
 
 	unable    map[string]bool // names of backends that do not work here
 	noOverlay bool            // overlayfs does not
+	work      bool            // it is, or will be, worked in
 	served    *fusefs.Mount   // looked at, and kept for the next open
 }
 
