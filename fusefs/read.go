@@ -12,6 +12,11 @@ import (
 )
 
 // Read reads from a regular file, into the buffer that it is given.
+//
+// To splice pages from the blob instead is 12 % faster for streams whose blob is in the
+// cache, and the same for all else. But go-fuse takes what a blob gives short, after an
+// error on the disk or if the pipe has too few places for data that is not aligned to
+// pages, for the end of the file: the reader would not get EIO, but a file cut off.
 func (fs *filesystem) Read(_ <-chan struct{}, input *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	in, err := fs.inode(input.NodeId)
 	if err != nil {
