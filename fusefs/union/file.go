@@ -169,6 +169,10 @@ func (u *FS) fileOf(n *node, write bool) (*openFile, error) {
 	// reads what it completes to whole pages.
 	f := &openFile{writable: true, refs: 1}
 	f.fd, err = p.open(unix.O_RDWR)
+	if errors.Is(err, unix.EMFILE) {
+		u.dirs.shrink()
+		f.fd, err = p.open(unix.O_RDWR)
+	}
 	if err != nil && !write {
 		f.writable = false
 		f.fd, err = p.open(unix.O_RDONLY)

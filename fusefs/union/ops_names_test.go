@@ -250,7 +250,7 @@ var nameOps = []op{
 
 func (d dirOf) check(err error) {
 	if err != nil {
-		d.say("unexpected: %v", err)
+		d.say("unexpected: %v", errno(err))
 	}
 }
 
