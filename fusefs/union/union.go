@@ -178,7 +178,7 @@ func (u *FS) Configure(o *fuse.MountOptions) {
 	o.MaxWrite = 1 << 20
 	o.MaxBackground = 64
 	o.ExtraCapabilities |= fuse.CAP_DONT_MASK | fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 |
-		fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_PARALLEL_DIROPS | fuse.CAP_NO_OPENDIR_SUPPORT
+		fuse.CAP_SETXATTR_EXT | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_PARALLEL_DIROPS | fuse.CAP_NO_OPENDIR_SUPPORT
 	// The kernel has either of both (fs/fuse/inode.c, process_init_reply).
 	if u.writeback {
 		o.ExtraCapabilities |= fuse.CAP_WRITEBACK_CACHE
