@@ -95,7 +95,8 @@ func (m *mounted) mount() {
 	}
 	env, err := json.Marshal(j)
 	must(m.tb, err)
-	cmd.Env = append(os.Environ(), serveEnv+"="+string(env))
+	// Under the race detector a process ends a second later, unless it is told not to.
+	cmd.Env = append(os.Environ(), serveEnv+"="+string(env), "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	must(m.tb, err)
