@@ -207,7 +207,7 @@ func (u *FS) copyUpNow(nid erofs.NID, limit int64) (*node, error) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	n, err := u.place1(tmp, &in, names)
+	n, err := u.install(tmp, &in, names)
 	if err != nil {
 		// Names that were placed already are right, and the rest still are the same file
 		// in the layers.
@@ -227,9 +227,9 @@ func ignore(err, what error) error {
 // one name: if it is found there later, some may be missing.
 const linkPrefix = "#links-"
 
-// place1 gives a finished copy the names of the file that it is of. If none is left,
+// install gives a finished copy the names of the file that it is of. If none is left,
 // someone has it open who alone sees what will happen to it.
-func (u *FS) place1(tmp string, in *erofs.Inode, names []lowerName) (*node, error) {
+func (u *FS) install(tmp string, in *erofs.Inode, names []lowerName) (*node, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(u.work, tmp, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, err

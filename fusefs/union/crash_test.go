@@ -1,93 +1,16 @@
 package union
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
-
-	"github.com/ihucos/plash/cas"
 )
-
-// A job is what the test binary does instead of testing, if PLASH_UNION_SERVE has it,
-// in lines: the store, the upper and work directories, where to mount, a word for
-// each option, and the layers.
-var stopProfile = func() {}
-
-func serveForTest() {
-	defer func() { stopProfile() }()
-	if err := serveJob(strings.Split(os.Getenv("PLASH_UNION_SERVE"), "\n")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-func serveJob(job []string) error {
-	s, err := cas.Open(job[0])
-	if err != nil {
-		return err
-	}
-	var layers []digest.Digest
-	for _, l := range job[5:] {
-		layers = append(layers, digest.Digest(l))
-	}
-	view, err := s.View(context.Background(), layers)
-	if err != nil {
-		return err
-	}
-	u, err := New(view, Options{
-		Upper: job[1], Work: job[2], Volatile: strings.Contains(job[4], "volatile"),
-		Writeback: strings.Contains(job[4], "writeback"), XattrMarks: strings.Contains(job[4], "xattr"),
-	})
-	if err != nil {
-		return err
-	}
-	opts := &fuse.MountOptions{AllowOther: true, DirectMountStrict: true, DirectMountFlags: unix.MS_MGC_VAL}
-	opts.Debug = strings.Contains(job[4], "debug")
-	u.Configure(opts)
-	server, err := fuse.NewServer(u, job[3], opts)
-	if err != nil {
-		return err
-	}
-	go func() {
-		if server.WaitMount() == nil {
-			fmt.Println("mounted")
-		}
-	}()
-	server.Serve()
-	return errors.Join(u.Close(), view.Close())
-}
-
-// serveApart serves the union in a process of its own, which can be killed.
-func (m *mounted) serveApart(opts string) *exec.Cmd {
-	m.tb.Helper()
-	m.unmount()
-	job := []string{m.store.Dir(), m.upper, m.work, m.dir, opts}
-	for _, l := range m.layers {
-		job = append(job, l.String())
-	}
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "PLASH_UNION_SERVE="+strings.Join(job, "\n"))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	must(m.tb, err)
-	must(m.tb, cmd.Start())
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		m.tb.Fatalf("serve: %q %v", line, err)
-	}
-	return cmd
-}
 
 // TestKill kills the server while files are written, copied up and removed. What was
 // synced is there afterwards, and the upper directory can be gone on with.
@@ -97,20 +20,12 @@ func TestKill(t *testing.T) {
 		lower := t.TempDir()
 		prepareOps(t, lower)
 		m := newUnion(t, lower, o)
-		opts := ""
-		if o.Writeback {
-			opts += "writeback "
-		}
-		if o.XattrMarks {
-			opts += "xattr "
-		}
 		for round := range 5 {
-			cmd := m.serveApart(opts)
 			synced := make(chan []string)
 			go func() { synced <- m.churn(round) }()
 			time.Sleep(time.Duration(20+30*round) * time.Millisecond)
-			must(t, cmd.Process.Kill())
-			_ = cmd.Wait()
+			must(t, m.server.Process.Kill())
+			_ = m.server.Wait()
 			names := <-synced
 			must(t, unix.Unmount(m.dir, unix.MNT_DETACH))
 			m.mount()

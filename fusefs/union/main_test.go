@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
@@ -22,7 +21,7 @@ import (
 
 // TestMain checks that the tests leave no mount or descriptor.
 func TestMain(m *testing.M) {
-	if os.Getenv("PLASH_UNION_SERVE") != "" {
+	if os.Getenv(serveEnv) != "" {
 		serveForTest()
 		return
 	}
@@ -52,6 +51,11 @@ func traces() string {
 			out.WriteString(line + "\n")
 		}
 	}
+	return out.String() + descriptors()
+}
+
+func descriptors() string {
+	var out strings.Builder
 	fds, _ := os.ReadDir("/proc/self/fd")
 	for _, e := range fds {
 		target, err := os.Readlink("/proc/self/fd/" + e.Name())
@@ -103,7 +107,8 @@ func addLayer(tb testing.TB, s *cas.Store, dir string) digest.Digest {
 	return d
 }
 
-// A mounted union of a test.
+// A mounted union of a test, which another process serves: it can be killed, and a page
+// fault in this one, during which Go's runtime cannot stop, must not stop the server.
 type mounted struct {
 	tb          testing.TB
 	dir         string // where it is mounted
@@ -111,10 +116,9 @@ type mounted struct {
 	layers      []digest.Digest
 	store       *cas.Store
 	o           Options
+	user        int // who serves it, if not root
 
-	view   *cas.View
-	u      *FS
-	server *fuse.Server
+	server *exec.Cmd
 }
 
 // newUnion mounts a union over a layer of what is in lower.
@@ -155,42 +159,31 @@ func copyTree(tb testing.TB, from, to string, args ...string) {
 	must(tb, c.Wait())
 }
 
-func (m *mounted) mount() {
-	m.tb.Helper()
-	var err error
-	m.view, err = m.store.View(context.Background(), m.layers)
-	must(m.tb, err)
-	o := m.o
-	o.Upper, o.Work = m.upper, m.work
-	m.u, err = New(m.view, o)
-	must(m.tb, err)
-	opts := &fuse.MountOptions{AllowOther: true, DirectMountStrict: true, DirectMountFlags: unix.MS_MGC_VAL}
-	opts.Debug = os.Getenv("PLASH_UNION_DEBUG") != ""
-	m.u.Configure(opts)
-	m.server, err = fuse.NewServer(m.u, m.dir, opts)
-	must(m.tb, err)
-	go m.server.Serve()
-	must(m.tb, m.server.WaitMount())
-}
-
 func (m *mounted) unmount() {
 	m.tb.Helper()
 	if m.server == nil {
 		return
 	}
+	// A mount namespace that another process has made meanwhile has the mount too.
 	var st unix.Stat_t
 	must(m.tb, unix.Stat(m.dir, &st))
-	// A mount namespace that another process has made meanwhile has the mount too.
 	abort := time.AfterFunc(5*time.Second, func() {
 		_ = os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", unix.Minor(st.Dev)), []byte("1"), 0)
 	})
 	defer abort.Stop()
-	if err := m.server.Unmount(); err != nil {
+	err := unix.Unmount(m.dir, 0)
+	for range 50 {
+		if err != unix.EBUSY {
+			break
+		}
+		time.Sleep(10 * time.Millisecond) // what was closed is released a moment later
+		err = unix.Unmount(m.dir, 0)
+	}
+	if err != nil {
 		m.tb.Errorf("unmount: %v", err)
 		_ = unix.Unmount(m.dir, unix.MNT_DETACH)
 	}
-	m.server.Wait()
-	must(m.tb, errors.Join(m.u.Close(), m.view.Close()))
+	must(m.tb, m.server.Wait())
 	m.server = nil
 }
 

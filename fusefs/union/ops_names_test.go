@@ -250,7 +250,7 @@ var nameOps = []op{
 
 func (d dirOf) check(err error) {
 	if err != nil {
-		d.say("unexpected: %v", err)
+		d.say("unexpected: %v", errno(err))
 	}
 }
 
@@ -422,6 +422,13 @@ var userOps = []op{
 			}
 		}
 		d.check(unix.Chmod(d.at("private"), 0o660))
+		d.check(os.Chown(d.at("world"), 1000, 5000)) // a group that its owner is not in
+		d.check(os.Chmod(d.at("world"), 0o775|os.ModeSetgid))
+		err = as(1000, 1000, 0, nil, func() error {
+			return unix.Setxattr(d.at("world"), aclAccess, testACL(7, 6, 5, 7, 1), 0)
+		})
+		d.check(err)
+		d.stat("world")
 		d.check(unix.Removexattr(d.at("open"), aclDefault))
 		d.check(os.WriteFile(d.at("open/plain"), nil, 0o666))
 		d.stat("open/plain")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -155,7 +156,7 @@ func TestOps(t *testing.T) {
 	eachForm(t, func(t *testing.T, o Options) {
 		lower := t.TempDir()
 		prepareOps(t, lower)
-		for _, op := range ops {
+		for _, op := range slices.Concat(fileOps, nameOps, userOps) {
 			t.Run(op.name, func(t *testing.T) {
 				plain := filepath.Join(t.TempDir(), "plain")
 				must(t, os.Mkdir(plain, 0o755))
@@ -197,7 +198,47 @@ func openWay(tb testing.TB, dir string) {
 	}
 }
 
-var ops = slices.Concat(fileOps, nameOps, userOps)
+// TestOpsAsUser has an ordinary user serve the union, on which that user works.
+func TestOpsAsUser(t *testing.T) {
+	needRoot(t)
+	const uid = 1000
+	give := func(dir string) {
+		must(t, exec.Command("chown", "-hR", fmt.Sprintf("%d:%d", uid, uid), dir).Run())
+		openWay(t, dir)
+	}
+	lower := t.TempDir()
+	prepareOps(t, lower)
+	give(lower)
+	for _, op := range slices.Concat(fileOps, nameOps) {
+		for _, opts := range []string{"", "xattr"} {
+			t.Run(op.name+" "+opts, func(t *testing.T) {
+				plain := filepath.Join(t.TempDir(), "plain")
+				must(t, os.Mkdir(plain, 0o755))
+				prepareOps(t, plain)
+				give(plain)
+				run := func(dir string) string {
+					var out strings.Builder
+					err := as(uid, uid, 0o022, nil, func() error { return op.do(dirOf{dir, &out}) })
+					if err != nil {
+						fmt.Fprintf(&out, "error: %v\n", errno(err))
+					}
+					return out.String()
+				}
+				want := run(plain)
+				m := newUnion(t, lower, Options{XattrMarks: opts != ""})
+				m.unmount()
+				give(filepath.Dir(m.dir))
+				openWay(t, m.store.Dir()+"/x")
+				m.user = uid
+				m.mount()
+				if got := run(m.dir); got != want {
+					t.Errorf("got\n%s\nwant\n%s", got, want)
+				}
+				same(t, "the tree", dumpOld(t, plain), dumpOld(t, m.dir))
+			})
+		}
+	}
+}
 
 var fileOps = []op{
 	{"write", func(d dirOf) error {

@@ -99,12 +99,12 @@ func (u *FS) truncate(n *node, in *fuse.SetAttrIn) error {
 // hasPrivileges tells whether whoever writes to a file takes something away from it.
 func hasPrivileges(fd int) bool {
 	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && privileged(&st) != 0
+	return unix.Fstat(fd, &st) == nil && privilegeBits(&st) != 0
 }
 
-// privileged are the bits of a mode that go when an ordinary user writes to the file.
+// privilegeBits are the bits of a mode that go when an ordinary user writes to the file.
 // The set-group-ID bit of a file that its group may not execute means something else.
-func privileged(st *unix.Stat_t) uint32 {
+func privilegeBits(st *unix.Stat_t) uint32 {
 	bits := st.Mode & unix.S_ISUID
 	if st.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP {
 		bits |= unix.S_ISGID
@@ -119,7 +119,7 @@ func killPrivileges(fd int) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	if bits := privileged(&st); bits != 0 {
+	if bits := privilegeBits(&st); bits != 0 {
 		if err := unix.Fchmod(fd, st.Mode&0o7777&^bits); err != nil {
 			return err
 		}

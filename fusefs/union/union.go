@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -177,7 +178,7 @@ func (u *FS) Configure(o *fuse.MountOptions) {
 	o.MaxWrite = 1 << 20
 	o.MaxBackground = 64
 	o.ExtraCapabilities |= fuse.CAP_DONT_MASK | fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 |
-		fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_PARALLEL_DIROPS | fuse.CAP_NO_OPENDIR_SUPPORT
+		fuse.CAP_SETXATTR_EXT | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_PARALLEL_DIROPS | fuse.CAP_NO_OPENDIR_SUPPORT
 	// The kernel has either of both (fs/fuse/inode.c, process_init_reply).
 	if u.writeback {
 		o.ExtraCapabilities |= fuse.CAP_WRITEBACK_CACHE
@@ -186,18 +187,9 @@ func (u *FS) Configure(o *fuse.MountOptions) {
 	if o.Name == "" {
 		o.Name = u.String()
 	}
-	if !contains(o.Options, "default_permissions") {
+	if !slices.Contains(o.Options, "default_permissions") {
 		o.Options = append(o.Options, "default_permissions")
 	}
-}
-
-func contains(all []string, s string) bool {
-	for _, o := range all {
-		if o == s {
-			return true
-		}
-	}
-	return false
 }
 
 // String is the filesystem's name in the mount table.
@@ -207,22 +199,6 @@ func (u *FS) String() string { return "plash" }
 func (u *FS) Init(s *fuse.Server) {
 	u.server = s
 	u.pass.Store(!u.writeback && s.KernelSettings().Flags64()&fuse.CAP_PASSTHROUGH != 0)
-}
-
-// canPass tells whether this process may hand files to the kernel: that takes
-// CAP_SYS_ADMIN in the initial user namespace.
-func canPass() bool {
-	ids, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return false
-	}
-	f := strings.Fields(string(ids))
-	if len(f) != 3 || f[0] != "0" || f[1] != "0" || f[2] != "4294967295" {
-		return false
-	}
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	return unix.Capget(&hdr, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 // processUmask is what the kernel takes off the mode of files that this process makes.

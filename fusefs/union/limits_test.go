@@ -1,0 +1,101 @@
+package union
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestFull fills the filesystem of the upper directory, and makes it read-only: programs
+// are told so, and what was there stays.
+func TestFull(t *testing.T) {
+	needRoot(t)
+	eachForm(t, func(t *testing.T, o Options) {
+		lower := t.TempDir()
+		prepareOps(t, lower)
+		m := newUnion(t, lower, o)
+		m.unmount()
+		base := t.TempDir()
+		must(t, unix.Mount("tmpfs", base, "tmpfs", 0, "size=1m,mode=755"))
+		t.Cleanup(func() { must(t, unix.Unmount(base, 0)) })
+		m.upper, m.work = filepath.Join(base, "upper"), filepath.Join(base, "work")
+		must(t, errors.Join(os.Mkdir(m.upper, 0o755), os.Mkdir(m.work, 0o755)))
+		m.mount()
+		t.Cleanup(m.unmount)
+		if err := fillUp(m.at("filler")); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("filling up: %v", err)
+		}
+		if err := os.Chmod(m.at("big"), 0o600); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("copying up: %v", err)
+		}
+		d := dirOf{m.dir, &strings.Builder{}}
+		if d.cat("big"); !strings.Contains(d.out.String(), "320000 bytes") {
+			t.Errorf("what was not copied up: %s", d.out)
+		}
+		must(t, os.Remove(m.at("filler")))
+		must(t, os.Chmod(m.at("big"), 0o600))
+		must(t, unix.Mount("", base, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m"))
+		for what, err := range map[string]error{
+			"create": os.WriteFile(m.at("new"), nil, 0o644), "mkdir": os.Mkdir(m.at("newdir"), 0o755),
+			"chmod": os.Chmod(m.at("big"), 0o644), "remove": os.Remove(m.at("file")),
+			"rename": os.Rename(m.at("big"), m.at("x")), "copy up": os.Chmod(m.at("file"), 0o600),
+		} {
+			if !errors.Is(err, unix.EROFS) {
+				t.Errorf("%s where nothing can be written: %v", what, err)
+			}
+		}
+		must(t, unix.Mount("", base, "", unix.MS_REMOUNT, "size=1m"))
+	})
+}
+
+func fillUp(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 64<<10)
+	for range 100 {
+		if _, err = f.Write(b); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, f.Close())
+}
+
+// TestManyOpen has more files open than the server may: programs are told, and it goes
+// on as soon as some are closed.
+func TestManyOpen(t *testing.T) {
+	needRoot(t)
+	m := newUnion(t, "", Options{})
+	for i := range 200 {
+		must(t, os.MkdirAll(m.at(fmt.Sprintf("d%d", i)), 0o755))
+		must(t, os.WriteFile(m.at(fmt.Sprintf("d%d/f", i)), []byte("x"), 0o644))
+	}
+	lim := unix.Rlimit{Cur: 120, Max: 120}
+	must(t, unix.Prlimit(m.server.Process.Pid, unix.RLIMIT_NOFILE, &lim, nil))
+	var open []*os.File
+	var err error
+	for i := range 200 {
+		var f *os.File
+		if f, err = os.OpenFile(m.at(fmt.Sprintf("d%d/f", i)), os.O_RDWR, 0); err != nil {
+			break
+		}
+		open = append(open, f)
+	}
+	if !errors.Is(err, unix.EMFILE) || len(open) < 50 {
+		t.Errorf("%d are open: %v", len(open), err)
+	}
+	for _, f := range open {
+		must(t, f.Close())
+	}
+	for i := range 200 {
+		if err := os.WriteFile(m.at(fmt.Sprintf("d%d/f", i)), []byte("y"), 0o644); err != nil {
+			t.Fatalf("afterwards, file %d: %v", i, err)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package union
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/overlay/treetest"
+)
+
+// serveEnv has what the test binary serves, instead of testing.
+const serveEnv = "PLASH_UNION_SERVE"
+
+// A job is a union to be served.
+type job struct {
+	Store, Dir string
+	Layers     []digest.Digest
+	Options    Options
+}
+
+func serveForTest() {
+	var j job
+	err := json.Unmarshal([]byte(os.Getenv(serveEnv)), &j)
+	if err == nil {
+		err = j.serve()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func (j *job) serve() error {
+	s, err := cas.Open(j.Store)
+	if err != nil {
+		return err
+	}
+	before := descriptors()
+	view, err := s.View(context.Background(), j.Layers)
+	if err != nil {
+		return err
+	}
+	u, err := New(view, j.Options)
+	if err != nil {
+		return errors.Join(err, view.Close())
+	}
+	opts := &fuse.MountOptions{AllowOther: true, DirectMountStrict: os.Geteuid() == 0, DirectMountFlags: unix.MS_MGC_VAL}
+	u.Configure(opts)
+	server, err := fuse.NewServer(u, j.Dir, opts)
+	if err != nil {
+		return errors.Join(err, u.Close(), view.Close())
+	}
+	waited := make(chan error)
+	go func() {
+		err := server.WaitMount()
+		fmt.Println("mounted")
+		waited <- err
+	}()
+	server.Serve()
+	if err := errors.Join(<-waited, u.Close(), view.Close()); err != nil {
+		return err
+	}
+	if after := descriptors(); after != before && os.Geteuid() == 0 {
+		return fmt.Errorf("left over:\n%s", treetest.Diff(before, after))
+	}
+	return nil
+}
+
+// mount has the union served by a process of its own.
+func (m *mounted) mount() {
+	m.tb.Helper()
+	j := job{m.store.Dir(), m.dir, m.layers, m.o}
+	j.Options.Upper, j.Options.Work = m.upper, m.work
+	cmd := exec.Command("/proc/self/exe")
+	if m.user != 0 {
+		j.Dir = "/dev/fd/3" // mounted for it, as it may not mount
+		dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+		must(m.tb, err)
+		defer dev.Close()
+		must(m.tb, unix.Mount("plash", m.dir, "fuse.plash", 0, fmt.Sprintf(
+			"fd=%d,rootmode=40000,user_id=%d,group_id=%d,default_permissions,allow_other,max_read=%d",
+			dev.Fd(), m.user, m.user, 1<<20)))
+		cmd.ExtraFiles = []*os.File{dev}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(m.user), Gid: uint32(m.user)}}
+	}
+	env, err := json.Marshal(j)
+	must(m.tb, err)
+	// Under the race detector a process ends a second later, unless it is told not to.
+	cmd.Env = append(os.Environ(), serveEnv+"="+string(env), "GORACE=atexit_sleep_ms=0")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	must(m.tb, err)
+	must(m.tb, cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		m.tb.Fatalf("serve: %q %v", line, err)
+	}
+	m.server = cmd
+}
