@@ -110,7 +110,7 @@ func (p *planned) expectPlain(why string) {
 // with what it sees without one.
 func TestReplayLooksTheSame(t *testing.T) {
 	p := newPlanned(t)
-	ids := regexp.MustCompile(`(?m)^\d+ \d+ \d+:\d+|replay-|plash-1|/proc/\d+|^(Pid|Tgid|NSpid|NStgid|NSpgid|PPid|NSsid|[a-z_]*ctxt_switches|Vm[A-Za-z]+|Rss[A-Za-z]+|HugetlbPages|Cpus_allowed.*|THP_enabled|untag_mask):.*`)
+	ids := regexp.MustCompile(`(?m)^\d+ \d+ \d+:\d+|replay-|plash-1|/proc/\d+|^(Pid|Tgid|NSpid|NStgid|NSpgid|PPid|NSsid|[a-z_]*ctxt_switches|Vm[A-Za-z]+|Rss[A-Za-z]+|HugetlbPages|Cpus_allowed.*|THP_enabled|untag_mask|SigQ|State):.*`)
 	for _, script := range []string{
 		"cat /proc/self/mountinfo",
 		"env | sort",
