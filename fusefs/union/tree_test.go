@@ -20,7 +20,11 @@ import (
 func TestTrees(t *testing.T) {
 	needRoot(t)
 	eachForm(t, func(t *testing.T, o Options) {
-		for seed := range uint64(4) {
+		seeds := uint64(4)
+		if testing.Short() {
+			seeds = 1
+		}
+		for seed := range seeds {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				raw, plain := t.TempDir(), t.TempDir()
 				treetest.Make(t, raw, seed, treetest.Options{})
