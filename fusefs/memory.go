@@ -5,6 +5,10 @@ import (
 	"os"
 	"strconv"
 	"sync/atomic"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/ihucos/plash/fusefs/union"
 )
 
 const (
@@ -20,7 +24,35 @@ const (
 type memoryLimit struct {
 	requests atomic.Uint32
 	unload   func()   // takes the index out of memory
-	statm    *os.File // nil: no limit
+	statm    *os.File // nil: no limit, which is no reason not to serve
+}
+
+// start begins to look at the memory of this process. What opening the index has
+// brought in is let go of.
+func (m *memoryLimit) start() {
+	m.statm, _ = os.Open("/proc/self/statm")
+	m.unload()
+}
+
+// A limitedUnion counts the requests of a union that look at the index.
+type limitedUnion struct {
+	*union.FS
+	memory *memoryLimit
+}
+
+func (l limitedUnion) Lookup(cancel <-chan struct{}, header *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	l.memory.count()
+	return l.FS.Lookup(cancel, header, name, out)
+}
+
+func (l limitedUnion) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	l.memory.count()
+	return l.FS.GetAttr(cancel, in, out)
+}
+
+func (l limitedUnion) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	l.memory.count()
+	return l.FS.ReadDirPlus(cancel, in, out)
 }
 
 // count counts a request.

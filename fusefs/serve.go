@@ -167,14 +167,15 @@ func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.
 			return nil, nil, err
 		}
 		u.Configure(o)
-		return u, u.Close, nil
+		memory := &memoryLimit{unload: view.Unload}
+		memory.start()
+		return limitedUnion{u, memory}, u.Close, nil
 	}
 	r, err := newFilesystem(view, out)
 	if err != nil {
 		return nil, nil, err
 	}
-	// Without it, memory is not limited, which is no reason not to serve.
-	r.memory.statm, _ = os.Open("/proc/self/statm")
+	r.memory.start()
 	// Requests leave little garbage, but buffers of maxRequest bytes.
 	debug.SetMemoryLimit(maxMapped)
 	o.RememberInodes = true // there is nothing to forget
