@@ -50,6 +50,16 @@ func (l limitedUnion) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *f
 	return l.FS.GetAttr(cancel, in, out)
 }
 
+func (l limitedUnion) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	l.memory.count()
+	return l.FS.Open(cancel, in, out)
+}
+
+func (l limitedUnion) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	l.memory.count()
+	return l.FS.Read(cancel, in, buf)
+}
+
 func (l limitedUnion) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	l.memory.count()
 	return l.FS.ReadDirPlus(cancel, in, out)
