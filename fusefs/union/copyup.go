@@ -89,8 +89,10 @@ func (u *FS) raiseOne(dir *node, name string, in *erofs.Inode) (*node, error) {
 	if err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, err
 	}
+	dir.showsLess()
 	return u.adopt(dir, name, &st, func(n *node) {
 		n.lower, n.origin, n.merged, n.pinned = in.NID, true, true, true
+		n.subdirs.Store(int64(in.Nlink) - 1)
 	}), nil
 }
 
@@ -239,25 +241,26 @@ func (u *FS) install(tmp string, in *erofs.Inode, names []lowerName) (*node, err
 		return nil, err
 	}
 	n := &node{
-		typ: in.Mode & unix.S_IFMT, ino: st.Ino, lower: in.NID, origin: true, pinned: true, keep: keep,
+		typ: in.Mode & unix.S_IFMT, ino: st.Ino, lower: in.NID, origin: true, pinned: true,
 	}
 	placed, err := u.giveNames(tmp, names)
 	if err == nil && !(len(placed) == 1 && len(names) == 1) {
 		err = unix.Unlinkat(u.work, tmp, 0)
 	}
 	if err != nil && len(placed) == 0 {
-		n.drop()
-		return nil, err
+		return nil, errors.Join(err, unix.Close(keep))
 	}
 	u.tab.Lock()
 	n.gone = len(placed) == 0
 	for _, a := range placed {
 		n.addName(a.dir, a.name)
 	}
-	if !n.gone {
-		n.drop()
-	}
 	u.enter(n)
+	if n.gone {
+		u.setKeep(n, keep)
+	} else {
+		unix.Close(keep)
+	}
 	delete(u.lowerGone, n.id)
 	u.tab.Unlock()
 	return n, err

@@ -27,14 +27,22 @@ type made struct {
 
 func isDir(mode uint32) bool { return mode&unix.S_IFMT == unix.S_IFDIR }
 
-// make makes a file in a directory.
-func (u *FS) make(parent uint64, m making) (f made, err error) {
+// make makes a file in a directory, and has the kernel told of it.
+func (u *FS) make(parent uint64, m making, tell func(f *made) error) error {
 	dir, err := u.raise(parent)
 	if err != nil {
-		return f, err
+		return err
 	}
 	u.mu.RLock()
 	defer u.mu.RUnlock()
+	f, err := u.makeIn(dir, m)
+	if err != nil {
+		return err
+	}
+	return tell(&f)
+}
+
+func (u *FS) makeIn(dir *node, m making) (f made, err error) {
 	_, below, err := u.below(&ref{n: dir}, m.name)
 	if err != nil {
 		return f, err
@@ -170,14 +178,12 @@ func (u *FS) dress(fd int, p place, owner fuse.Owner, mode uint32, acl bool) err
 
 // Create makes a regular file and opens it.
 func (u *FS) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
-	f, err := u.make(in.NodeId, making{
+	return status(u.make(in.NodeId, making{
 		name: name, owner: in.Owner, mode: in.Mode&0o7777 | unix.S_IFREG, umask: in.Umask, mk: mkFile,
-	})
-	if err != nil {
-		return status(err)
-	}
-	u.openNew(&f, &out.OpenOut)
-	return status(u.reply(&ref{n: f.n}, &f.st, &out.EntryOut))
+	}, func(f *made) error {
+		u.openNew(f, &out.OpenOut)
+		return u.reply(&ref{n: f.n}, &f.st, &out.EntryOut)
+	}))
 }
 
 func mkFile(fd int, name string, mode uint32) (int, error) {
@@ -231,8 +237,9 @@ func (u *FS) makeNameless(in *fuse.CreateIn) (f made, err error) {
 		return f, errors.Join(err, unix.Close(f.fd))
 	}
 	u.tab.Lock()
-	f.n = &node{typ: unix.S_IFREG, ino: f.st.Ino, gone: true, keep: keep}
+	f.n = &node{typ: unix.S_IFREG, ino: f.st.Ino, gone: true}
 	u.enter(f.n)
+	u.setKeep(f.n, keep)
 	u.tab.Unlock()
 	return f, nil
 }
@@ -271,9 +278,5 @@ func (u *FS) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, o
 }
 
 func (u *FS) makeNode(parent uint64, m making, out *fuse.EntryOut) fuse.Status {
-	f, err := u.make(parent, m)
-	if err != nil {
-		return status(err)
-	}
-	return status(u.reply(&ref{n: f.n}, &f.st, out))
+	return status(u.make(parent, m, func(f *made) error { return u.reply(&ref{n: f.n}, &f.st, out) }))
 }

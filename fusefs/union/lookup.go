@@ -63,6 +63,9 @@ func (u *FS) take(dir *ref, name string, e *entry) (ref, error) {
 	n := u.byIno[e.st.Ino]
 	if n != nil {
 		n.addName(dir.n, name)
+		if u.unhide(n) {
+			e.st.Nlink--
+		}
 	}
 	u.tab.Unlock()
 	if n != nil {
@@ -134,7 +137,7 @@ func (u *FS) reply(r *ref, st *unix.Stat_t, out *fuse.EntryOut) error {
 		u.tab.Lock()
 		r.n.lookups++
 		u.tab.Unlock()
-		r.n.attr(&out.Attr, st)
+		u.attr(r.n, &out.Attr, st)
 	}
 	out.NodeId = r.id(u)
 	out.SetEntryTimeout(forever)
@@ -142,7 +145,7 @@ func (u *FS) reply(r *ref, st *unix.Stat_t, out *fuse.EntryOut) error {
 	return nil
 }
 
-func (n *node) attr(a *fuse.Attr, st *unix.Stat_t) {
+func (u *FS) attr(n *node, a *fuse.Attr, st *unix.Stat_t) {
 	*a = fuse.Attr{
 		Ino: n.shown(), Size: uint64(st.Size), Blocks: uint64(st.Blocks),
 		Atime: uint64(st.Atim.Sec), Atimensec: uint32(st.Atim.Nsec),
@@ -151,8 +154,16 @@ func (n *node) attr(a *fuse.Attr, st *unix.Stat_t) {
 		Mode: st.Mode, Nlink: uint32(st.Nlink), Owner: fuse.Owner{Uid: st.Uid, Gid: st.Gid},
 		Rdev: uint32(st.Rdev), Blksize: uint32(st.Blksize),
 	}
-	if n.merged {
-		a.Nlink = 1
+	u.tab.Lock()
+	gone, hidden := n.gone, n.hidden
+	u.tab.Unlock()
+	switch {
+	case gone:
+		a.Nlink = 0
+	case hidden:
+		a.Nlink--
+	case n.merged:
+		a.Nlink = u.mergedLinks(n, a.Nlink)
 	}
 }
 
@@ -192,7 +203,7 @@ func (u *FS) getattr(id uint64, out *fuse.AttrOut) error {
 		if err := u.stat(r.n, &st); err != nil {
 			return err
 		}
-		r.n.attr(&out.Attr, &st)
+		u.attr(r.n, &out.Attr, &st)
 	}
 	out.SetTimeout(forever)
 	return nil

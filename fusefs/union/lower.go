@@ -41,10 +41,6 @@ func (u *FS) lowerAttr(a *fuse.Attr, in *erofs.Inode) {
 		Atime: uint64(in.MtimeSec), Mtime: uint64(in.MtimeSec), Ctime: uint64(in.MtimeSec),
 		Atimensec: in.MtimeNsec, Mtimensec: in.MtimeNsec, Ctimensec: in.MtimeNsec,
 	}
-	if in.IsDir() {
-		a.Nlink = 1 // as overlayfs does: it may be merged with another one soon
-		return
-	}
 	u.tab.Lock()
 	if _, gone := u.lowerGone[u.lowerID(in.NID)]; gone {
 		a.Nlink = 0

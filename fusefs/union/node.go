@@ -34,9 +34,11 @@ type node struct {
 	names   []alias
 	gone    bool         // no name is left
 	keep    int          // an O_PATH descriptor where no name leads to it; 0: none
+	hidden  bool         // it has a name in the work directory instead, and no other that is known
 	last    *unix.Stat_t // what it was when its last name went, if nothing leads to it
 
 	version atomic.Uint64 // of a directory: counts changes
+	subdirs atomic.Int64  // of a merged directory: directories of the layers that it shows, and one; 0: unknown
 	bare    atomic.Bool   // it has no extended attributes
 	defACL  atomic.Int32  // a directory's default ACL: 0 unknown, 1 none, 2 there is one
 
@@ -179,7 +181,7 @@ func (u *FS) vanish(n *node, st *unix.Stat_t) {
 	u.tab.Lock()
 	defer u.tab.Unlock()
 	n.gone = true
-	if n.keep == 0 && n.lookups > 0 {
+	if n.keep == 0 && !n.hidden && n.lookups > 0 {
 		last := *st
 		last.Nlink = 0
 		n.last = &last
@@ -199,7 +201,7 @@ func (u *FS) tidy(n *node) {
 			delete(u.byIno, n.ino)
 		}
 		u.dirs.forget(n)
-		n.drop()
+		u.drop(n)
 		var up *node
 		for _, a := range n.names {
 			a.dir.kids--
@@ -213,30 +215,36 @@ func (u *FS) tidy(n *node) {
 	}
 }
 
-// drop closes what a node holds.
-func (n *node) drop() {
-	if n.keep > 0 {
-		unix.Close(n.keep)
-		n.keep = 0
+// Forget is called when the kernel no longer knows a file. Nobody may be about to tell
+// it of the file anew when the node goes.
+func (u *FS) Forget(id, lookups uint64) {
+	if !u.unused(id, lookups) {
+		return
 	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.tab.Lock()
+	defer u.tab.Unlock()
+	u.tidy(u.byID[id])
 }
 
-// Forget is called when the kernel no longer knows a file.
-func (u *FS) Forget(id, lookups uint64) {
+// unused counts lookups down, and tells whether a node may go.
+func (u *FS) unused(id, lookups uint64) bool {
 	u.tab.Lock()
 	defer u.tab.Unlock()
 	n := u.byID[id]
 	if n == nil {
 		delete(u.lowerGone, id)
-		return
+		return false
 	}
 	n.lookups -= int64(lookups)
-	if n.lookups <= 0 {
-		if n.pinned {
-			n.lookups = 0
-		}
-		u.tidy(n)
+	if n.lookups > 0 {
+		return false
 	}
+	if n.pinned {
+		n.lookups = 0
+	}
+	return !n.pinned && n.kids == 0
 }
 
 // originAttr is the attribute, behind overlayfs' prefix, that says on a copy which

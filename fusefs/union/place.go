@@ -27,13 +27,16 @@ func (p place) done(u *FS) {
 }
 
 // place finds a node; done must be called on the result. A descriptor that the node
-// keeps, or that it has open, serves where it has no name.
+// keeps, or its name in the work directory, serves where it has no other.
 func (u *FS) place(n *node) (place, error) {
 	u.tab.Lock()
 	if n == u.root || len(n.names) == 0 {
-		keep := n.keep
+		keep, hidden := n.keep, n.hidden
 		u.tab.Unlock()
-		if keep == 0 {
+		switch {
+		case hidden:
+			return place{fd: u.work, name: n.hiddenName()}, nil
+		case keep == 0:
 			return place{}, unix.ESTALE
 		}
 		return place{fd: keep}, nil

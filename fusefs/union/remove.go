@@ -76,40 +76,6 @@ func (e *entry) isDir() bool {
 	return e.below && e.lower.IsDir()
 }
 
-// keep opens a node whose known names may all go away, if it is in use: of others, the
-// last state is enough. If that fails, all that is lost is to change a file after
-// its last name is gone.
-func (u *FS) keep(n, dir *node, name string) {
-	n.io.Lock()
-	used := n.isDir() || n.cached+n.passed > 0
-	n.io.Unlock()
-	u.tab.Lock()
-	need := used && n.keep == 0 && len(n.names) <= 1 && (n.lookups > 0 || n.pinned)
-	u.tab.Unlock()
-	if !need {
-		return
-	}
-	d, err := u.dirfd(dir)
-	if err != nil {
-		return
-	}
-	defer u.dirs.put(d)
-	if fd, err := unix.Openat(d.fd, name, openPath, 0); err == nil {
-		u.tab.Lock()
-		n.keep = fd
-		u.tab.Unlock()
-	}
-}
-
-// unkeep is for a node that kept its name after all.
-func (u *FS) unkeep(n *node) {
-	u.tab.Lock()
-	defer u.tab.Unlock()
-	if len(n.names) > 0 && n != u.root {
-		n.drop()
-	}
-}
-
 func (u *FS) unlink(dir *node, name string, e entry, n *node) error {
 	d, err := u.dirfd(dir)
 	if err != nil {
@@ -137,8 +103,11 @@ func (u *FS) unlink(dir *node, name string, e entry, n *node) error {
 
 // lost notes that a name is gone.
 func (u *FS) lost(dir *node, name string, e *entry, n *node) {
+	if !e.upper && e.lower.IsDir() {
+		dir.showsLess()
+	}
 	if n == nil || !e.upper {
-		if n == nil && !e.lower.IsDir() {
+		if n == nil {
 			u.tab.Lock()
 			u.lowerGone[u.lowerID(e.lower.NID)] = struct{}{}
 			u.tab.Unlock()

@@ -31,6 +31,8 @@ func (u *FS) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName string) 
 		err := u.lift(in.NodeId, name)
 		if err == nil && in.Flags&unix.RENAME_EXCHANGE != 0 {
 			err = u.lift(in.Newdir, newName)
+		} else if err == nil && in.Flags == 0 {
+			err = u.parted(in.Newdir, newName)
 		}
 		if err == nil {
 			err = u.rename(in, name, newName)
@@ -153,11 +155,14 @@ func (u *FS) replace(m *moving) error {
 		if m.replaced = r.n; r.n == m.n {
 			return nil
 		}
-		if err := u.replaceable(m, &r); err != nil {
-			return err
-		}
 		if m.dst.upper {
 			u.keep(r.n, m.to, m.newTo)
+		}
+		if err := u.replaceable(m, &r); err != nil {
+			if m.dst.upper {
+				u.unkeep(r.n)
+			}
+			return err
 		}
 	}
 	err := u.cover(m.n, m.fd, m.name, &m.dst)
@@ -298,7 +303,7 @@ func (u *FS) link(n, dir *node, name string) error {
 		n.gone = false
 		u.byIno[n.ino] = n
 	}
-	n.drop()
+	u.drop(n)
 	return nil
 }
 

@@ -31,7 +31,7 @@ func (u *FS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) f
 	if err := p.stat(&st); err != nil {
 		return status(err)
 	}
-	n.attr(&out.Attr, &st)
+	u.attr(n, &out.Attr, &st)
 	out.SetTimeout(forever)
 	return fuse.OK
 }

@@ -56,10 +56,10 @@ type Options struct {
 // FS is the union. Locks are taken in this order, each only if needed:
 //
 //  1. mu: for writing by whatever takes a name away, moves it, or gives a file of
-//     the layers its place in the upper directory; for reading by all else that
-//     works with names. So a name that was found under it stays.
+//     the layers its place in the upper directory, or forgets a node; for reading by
+//     all else that works with names. So a name or node that was found under it stays.
 //  2. node.io: what of one file is open, and how.
-//  3. tab: the tables of nodes and handles. Nothing is called under it.
+//  3. tab: the tables of nodes and handles. No lock but dirCache.mu is taken under it.
 //
 // dirCache.mu is taken under any of them and takes none. Reading and writing file data needs only
 // tab, to find the handle.
@@ -80,6 +80,7 @@ type FS struct {
 	pass            atomic.Bool // files of the upper directory are handed to the kernel
 	writeback       bool
 	tmp             atomic.Uint64
+	maxKept         int
 
 	mu sync.RWMutex
 
@@ -92,6 +93,7 @@ type FS struct {
 	copying   map[uint64]chan struct{}
 	handles   map[uint64]*handle
 	nextFH    uint64
+	kept      int // how many nodes keep a descriptor
 }
 
 // New makes the union of a container and an upper directory. The view must stay open
@@ -105,6 +107,7 @@ func New(view *cas.View, o Options) (_ *FS, err error) {
 		lowerOpen: map[uint64]int{}, lowerGone: map[uint64]struct{}{}, copying: map[uint64]chan struct{}{},
 		handles: map[uint64]*handle{},
 	}
+	u.maxKept = maxKept()
 	u.dirs.init()
 	u.lists.init()
 	u.names.view = view
@@ -153,17 +156,17 @@ func (u *FS) openRoot(upper string) error {
 // Close gives back what the union holds. It must not be mounted any more.
 func (u *FS) Close() error {
 	u.dirs.close()
+	for _, h := range u.handles {
+		u.release(h)
+	}
+	for _, n := range u.byID {
+		u.drop(n)
+	}
 	var err error
 	if u.work >= 0 {
 		err = u.marks.close(u)
 		err = errors.Join(err, unix.Close(u.work))
 		u.work = -1
-	}
-	for _, h := range u.handles {
-		u.release(h)
-	}
-	for _, n := range u.byID {
-		n.drop()
 	}
 	u.handles, u.byID, u.byIno = nil, nil, nil
 	return err
