@@ -18,6 +18,9 @@ import (
 // alone, and with a writable top that nothing was written to. Package overlay does so with
 // the kernel's.
 func TestConform(t *testing.T) {
+	if testing.Short() {
+		t.Skip("mounts a thousand layers")
+	}
 	suite := treetest.NewSuite(t)
 	for _, c := range []struct {
 		name, backend string
@@ -106,6 +109,9 @@ func newUpper(tb testing.TB, w *world, id container.ID) MountOptions {
 
 // TestPosix holds what can be written to against ext4.
 func TestPosix(t *testing.T) {
+	if testing.Short() {
+		t.Skip("does a thousand things")
+	}
 	w := newWorld(t)
 	src := t.TempDir()
 	posixtest.Fixture(t, src)
