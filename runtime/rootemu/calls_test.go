@@ -42,6 +42,8 @@ func testCalls() {
 		err = callIDs()
 	case "threads":
 		err = callThreads()
+	case "costs":
+		err = printCosts()
 	case "forever":
 		for n := 0; ; n++ {
 			_ = unix.Lchown("/tmp/f", n, n)

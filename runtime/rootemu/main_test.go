@@ -74,6 +74,7 @@ type container struct {
 	Self                   string // the test program
 	Argv                   []string
 	Blind                  bool
+	Whole                  bool // the lower directory has programs of its own
 	store                  *cas.Store
 	layers                 []overlay.Layer
 	memory                 *Memory
@@ -81,7 +82,7 @@ type container struct {
 
 // newContainer makes a container of the host's programs. Below it is a layer of entries, which
 // belong to root in there.
-func newContainer(t *testing.T, entries ...tar.Header) *container {
+func newContainer(t testing.TB, entries ...tar.Header) *container {
 	t.Helper()
 	dir := t.TempDir()
 	must(t, os.Chmod(filepath.Dir(dir), 0o755)) //nolint:gosec // the user must come through
@@ -123,7 +124,7 @@ func newContainer(t *testing.T, entries ...tar.Header) *container {
 	return c
 }
 
-func copySelf(t *testing.T, to string) {
+func copySelf(t testing.TB, to string) {
 	t.Helper()
 	self, err := os.ReadFile("/proc/self/exe")
 	must(t, err)
@@ -131,7 +132,7 @@ func copySelf(t *testing.T, to string) {
 }
 
 // addLayer puts entries into the lower directory, as root's, and into a store, as they are.
-func (c *container) addLayer(t *testing.T, entries []tar.Header) {
+func (c *container) addLayer(t testing.TB, entries []tar.Header) {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -159,7 +160,7 @@ func (c *container) addLayer(t *testing.T, entries []tar.Header) {
 }
 
 // run runs a command in the container and gives what it prints.
-func (c *container) run(t *testing.T, argv ...string) string {
+func (c *container) run(t testing.TB, argv ...string) string {
 	t.Helper()
 	out, err := c.tryRun(t, argv...)
 	if err != nil {
@@ -169,12 +170,12 @@ func (c *container) run(t *testing.T, argv ...string) string {
 }
 
 // sh runs a script, which ends with the first command that fails.
-func (c *container) sh(t *testing.T, script string) string {
+func (c *container) sh(t testing.TB, script string) string {
 	t.Helper()
 	return c.run(t, "/bin/sh", "-ec", script)
 }
 
-func (c *container) tryRun(t *testing.T, argv ...string) (string, error) {
+func (c *container) tryRun(t testing.TB, argv ...string) (string, error) {
 	t.Helper()
 	c.Argv = argv
 	memoryOut, memoryIn, err := os.Pipe()
@@ -291,30 +292,37 @@ func (c *container) start() error {
 // enter makes the container's root that of this process.
 func (c *container) enter() error {
 	options := fmt.Sprintf("userxattr,lowerdir=%s,upperdir=%s,workdir=%s", c.Lower, c.Upper, c.Work)
-	steps := []error{
-		unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""),
-		unix.Mount("overlay", c.At, "overlay", 0, options),
-		unix.Mount("/usr", c.At+"/usr", "", unix.MS_BIND|unix.MS_REC, ""),
-		unix.Mount("/dev", c.At+"/dev", "", unix.MS_BIND|unix.MS_REC, ""),
-		unix.Mount("proc", c.At+"/proc", "proc", 0, ""),
-		os.WriteFile(c.At+"/self", nil, 0o755),
-		unix.Mount(c.Self, c.At+"/self", "", unix.MS_BIND, ""),
-		unix.Chdir(c.At),
-		unix.PivotRoot(".", "."),
-		unix.Unmount(".", unix.MNT_DETACH),
-		unix.Chdir("/"),
+	steps := []func() error{
+		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "") },
+		func() error { return unix.Mount("overlay", c.At, "overlay", 0, options) },
+		c.mountPrograms,
+		func() error { return unix.Mount("/dev", c.At+"/dev", "", unix.MS_BIND|unix.MS_REC, "") },
+		func() error { return unix.Mount("proc", c.At+"/proc", "proc", 0, "") },
+		func() error { return os.WriteFile(c.At+"/self", nil, 0o755) },
+		func() error { return unix.Mount(c.Self, c.At+"/self", "", unix.MS_BIND, "") },
+		func() error { return unix.Chdir(c.At) },
+		func() error { return unix.PivotRoot(".", ".") },
+		func() error { return unix.Unmount(".", unix.MNT_DETACH) },
+		func() error { return unix.Chdir("/") },
 	}
-	for n, err := range steps {
-		if err != nil {
+	for n, step := range steps {
+		if err := step(); err != nil {
 			return fmt.Errorf("step %d into the container: %w", n, err)
 		}
 	}
 	return nil
 }
 
+func (c *container) mountPrograms() error {
+	if c.Whole {
+		return nil
+	}
+	return unix.Mount("/usr", c.At+"/usr", "", unix.MS_BIND|unix.MS_REC, "")
+}
+
 // layer gives the lines of the entries that the upper directory becomes, without those that
 // every test has.
-func (c *container) layer(t *testing.T) []string {
+func (c *container) layer(t testing.TB) []string {
 	t.Helper()
 	flat, err := overlay.OpenFlat(context.Background(), c.store, c.layers, c.memory.Recall)
 	must(t, err)
@@ -331,7 +339,7 @@ func (c *container) layer(t *testing.T) []string {
 }
 
 // list describes the entries of a tar.
-func list(t *testing.T, from io.Reader) []string {
+func list(t testing.TB, from io.Reader) []string {
 	t.Helper()
 	var lines []string
 	r := tar.NewReader(from)
@@ -364,7 +372,7 @@ func list(t *testing.T, from io.Reader) []string {
 	}
 }
 
-func (c *container) wantLayer(t *testing.T, want ...string) {
+func (c *container) wantLayer(t testing.TB, want ...string) {
 	t.Helper()
 	got := c.layer(t)
 	if !slices.Equal(got, want) {

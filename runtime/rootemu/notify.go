@@ -33,6 +33,8 @@ const (
 	ioctlReceive = 0xc0502100 // SECCOMP_IOCTL_NOTIF_RECV
 	ioctlSend    = 0xc0182101 // SECCOMP_IOCTL_NOTIF_SEND
 	ioctlValid   = 0x40082102 // SECCOMP_IOCTL_NOTIF_ID_VALID
+	ioctlFlags   = 0x40082104 // SECCOMP_IOCTL_NOTIF_SET_FLAGS
+	flagSameCPU  = 1          // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
 	flagGoOn     = 1          // SECCOMP_USER_NOTIF_FLAG_CONTINUE
 )
 
@@ -134,8 +136,8 @@ func (w *worker) reply(n *notice, a answer) {
 	}
 }
 
-func (w *worker) ioctl(request uintptr, arg unsafe.Pointer) error {
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(w.listener), request, uintptr(arg)); errno != 0 {
+func (s *server) ioctl(request uintptr, arg unsafe.Pointer) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.listener), request, uintptr(arg)); errno != 0 {
 		return errno
 	}
 	return nil

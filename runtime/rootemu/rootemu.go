@@ -100,6 +100,9 @@ func serveThen(o Options, m *Memory, fork func()) error {
 	if s.listener, err = listeningFilter(); err != nil {
 		return errors.Join(err, s.close())
 	}
+	// Who asks sleeps until the answer: it is twice as fast if both use one processor. Without
+	// (before Linux 6.6) it works as well.
+	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(s.listener), ioctlFlags, flagSameCPU)
 	ready := make(chan error)
 	for range workers {
 		go s.serve(ready)
