@@ -186,6 +186,19 @@ func (p *packer) ownerBelow(e *tarstream.Entry) (erofs.Inode, error) {
 	return in, nil
 }
 
+// OwnerBelow tells who the file of a type (S_IFMT of a mode) at a clean path, relative to the root,
+// belongs to in the layers below; root, if there is none. It may be called at any time, by many.
+func (f *Flat) OwnerBelow(path string, typ uint32) (uid, gid uint32) {
+	if f.Below == nil {
+		return 0, 0
+	}
+	in, err := new(lookupBelow).find(f.Below, path)
+	if err != nil || in.Mode&unix.S_IFMT != typ&unix.S_IFMT {
+		return 0, 0
+	}
+	return in.UID, in.GID
+}
+
 // fileType is the file type of a mode for the type of an entry.
 func fileType(typ byte) uint32 {
 	switch typ {

@@ -45,8 +45,8 @@ func (c *caller) ugid(n int) uint32 {
 	return v
 }
 
-// own names something of the caller, relative to /proc.
-func (c *caller) own(name string) string { return strconv.Itoa(int(c.pid)) + "/" + name }
+// its names something of the caller, relative to /proc.
+func (c *caller) its(name string) string { return strconv.Itoa(int(c.pid)) + "/" + name }
 
 const pageSize = 4096 // the smallest there is: what begins in one page of it is readable or not
 
@@ -158,7 +158,7 @@ func narrowID(id uint32) uint32 {
 
 // umask is the caller's.
 func (c *caller) umask() (int, error) {
-	fd, err := unix.Open(c.own("status"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(c.its("status"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -206,7 +206,7 @@ func (c *caller) open(dirfd int32, path string, flags int) (int, error) {
 	// What the path means to the caller, and not to us.
 	for _, self := range []string{"/proc/self/", "/proc/thread-self/"} {
 		if rest, ok := strings.CutPrefix(path, self); ok {
-			path = "/proc/" + c.own(rest)
+			path = "/proc/" + c.its(rest)
 		}
 	}
 	base := unix.AT_FDCWD
@@ -218,7 +218,7 @@ func (c *caller) open(dirfd int32, path string, flags int) (int, error) {
 		defer unix.Close(fd)
 		base = fd
 	}
-	root, err := placeOf(unix.AT_FDCWD, c.own("root"))
+	root, err := placeOf(unix.AT_FDCWD, c.its("root"))
 	if err != nil {
 		return -1, err
 	}
@@ -233,7 +233,7 @@ func (c *caller) open(dirfd int32, path string, flags int) (int, error) {
 
 // openIn is open in the root of a caller that has changed it. The thread goes there and back.
 func (c *caller) openIn(base int, path string, flags int) (int, error) {
-	root, err := openPath(unix.AT_FDCWD, c.own("root"), unix.O_DIRECTORY)
+	root, err := openPath(unix.AT_FDCWD, c.its("root"), unix.O_DIRECTORY)
 	if err != nil {
 		return -1, err
 	}
@@ -258,12 +258,12 @@ func chroot(fd int) error {
 // file opens what one of the caller's descriptors is of, or its working directory.
 func (c *caller) file(fd int32) (int, error) {
 	if fd == unix.AT_FDCWD {
-		return openPath(unix.AT_FDCWD, c.own("cwd"), 0)
+		return openPath(unix.AT_FDCWD, c.its("cwd"), 0)
 	}
 	if fd < 0 {
 		return -1, unix.EBADF
 	}
-	own, err := openPath(unix.AT_FDCWD, c.own("fd/"+strconv.Itoa(int(fd))), 0)
+	own, err := openPath(unix.AT_FDCWD, c.its("fd/"+strconv.Itoa(int(fd))), 0)
 	if errors.Is(err, unix.ENOENT) {
 		err = unix.EBADF
 	}
@@ -279,7 +279,7 @@ func (c *caller) file(fd int32) (int, error) {
 
 // opened tells whether a descriptor is of an open file, and not one that only names it (O_PATH).
 func (c *caller) opened(fd int32) error {
-	info, err := os.ReadFile(c.own("fdinfo/" + strconv.Itoa(int(fd))))
+	info, err := os.ReadFile(c.its("fdinfo/" + strconv.Itoa(int(fd))))
 	if err != nil {
 		return unix.EBADF
 	}

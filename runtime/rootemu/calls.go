@@ -6,6 +6,10 @@ import "golang.org/x/sys/unix"
 
 // The calls that all our machines have, under the numbers of this one.
 var common = []call{
+	{nr: unix.SYS_OPENAT, do: openat, only: ofUsers(creating(2))},
+	{nr: unix.SYS_FSTAT, do: fstat, only: ofUsers(nil)},
+	{nr: unix.SYS_NEWFSTATAT, do: fstatat, only: ofUsers(nil)},
+	{nr: unix.SYS_STATX, do: statx, only: ofUsers(nil)},
 	{nr: unix.SYS_FCHOWN, do: fchown, blind: true},
 	{nr: unix.SYS_FCHOWNAT, do: fchownat, blind: true},
 	{nr: unix.SYS_MKNODAT, do: mknodat, only: devices(2, 3), blind: true},
@@ -34,6 +38,8 @@ var common = []call{
 	{nr: unix.SYS_GETRESUID, do: getresuid},
 	{nr: unix.SYS_GETRESGID, do: getresgid},
 	{nr: unix.SYS_GETGROUPS, do: getgroups},
+	{nr: unix.SYS_MKDIRAT, do: mkdirat, only: ofUsers(nil)},
+	{nr: unix.SYS_SYMLINKAT, do: symlinkat, only: ofUsers(nil)},
 }
 
 // Numbers that came with Linux 6.13, the same on all machines.

@@ -7,9 +7,22 @@ var machines = []machine{
 		{nr: unix.SYS_CHOWN, do: chown, blind: true},
 		{nr: unix.SYS_LCHOWN, do: lchown, blind: true},
 		{nr: unix.SYS_MKNOD, do: mknod, only: devices(1, 2), blind: true},
+		{nr: unix.SYS_OPEN, do: open, only: ofUsers(creating(1))},
+		{nr: unix.SYS_CREAT, do: creat, only: ofUsers(nil)},
+		{nr: unix.SYS_MKDIR, do: mkdir, only: ofUsers(nil)},
+		{nr: unix.SYS_SYMLINK, do: symlink, only: ofUsers(nil)},
+		{nr: unix.SYS_STAT, do: stat, only: ofUsers(nil)},
+		{nr: unix.SYS_LSTAT, do: lstat, only: ofUsers(nil)},
 	}, common...)},
 	{arch: unix.AUDIT_ARCH_I386, calls: calls386},
 }
+
+// Where shared libraries are if the stack may grow without limit, as the upper half of an
+// address: below a sixth of the address space (arch/x86/mm/mmap.c, mmap_base), less what is random.
+const (
+	librariesFrom = 0x1000
+	librariesTo   = 0x1556
+)
 
 // calls386 are the calls of 32-bit programs (arch/x86/entry/syscalls/syscall_32.tbl).
 var calls386 = []call{

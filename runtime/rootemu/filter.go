@@ -34,6 +34,7 @@ type machine struct {
 const (
 	offNumber = 0
 	offArch   = 4
+	offCaller = 8 // instruction_pointer
 	offArgs   = 16
 )
 
@@ -76,6 +77,36 @@ func keepingCaps(stop unix.SockFilter) []unix.SockFilter {
 		ifEqual(unix.PR_SET_KEEPCAPS, 0, 1),
 		stop,
 		ret(unix.SECCOMP_RET_ALLOW),
+	}
+}
+
+// creating stops an open(2) that may make a file, by the number of its flags.
+func creating(flags uint32) onlyIf {
+	return func(stop unix.SockFilter) []unix.SockFilter {
+		return []unix.SockFilter{
+			loadArg(flags),
+			{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.O_CREAT, Jf: 1},
+			stop,
+			ret(unix.SECCOMP_RET_ALLOW),
+		}
+	}
+}
+
+// ofUsers stops a call, if also says so, where a shared library makes it in a process that has become a
+// user and then executed a program: see spread.
+func ofUsers(also onlyIf) onlyIf {
+	return func(stop unix.SockFilter) []unix.SockFilter {
+		body := []unix.SockFilter{stop}
+		if also != nil {
+			body = also(stop)
+		}
+		n := uint8(len(body))
+		check := []unix.SockFilter{
+			load(offCaller + 4),
+			{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: librariesFrom, Jf: n + 1},
+			{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: librariesTo, Jt: n},
+		}
+		return append(append(check, body...), ret(unix.SECCOMP_RET_ALLOW))
 	}
 }
 

@@ -21,6 +21,7 @@ type identities struct {
 	mu    sync.Mutex
 	list  []creds
 	index map[creds]int
+	stack unix.Rlimit // what processes have that are root
 }
 
 // firstNote is the limit that notes the first credentials, in microseconds: a hundred
@@ -32,7 +33,8 @@ const (
 
 func newIdentities() *identities { return &identities{index: map[creds]int{}} }
 
-// reset takes away the note that this process may have from an emulation around it.
+// reset looks at the limits of this process, and takes away the note that it may have from
+// an emulation around it.
 func (t *identities) reset() error {
 	var lim unix.Rlimit
 	err := unix.Prlimit(0, unix.RLIMIT_RTTIME, nil, &lim)
@@ -40,8 +42,11 @@ func (t *identities) reset() error {
 		lim.Cur = lim.Max
 		err = unix.Prlimit(0, unix.RLIMIT_RTTIME, &lim, nil)
 	}
+	if err == nil {
+		err = unix.Prlimit(0, unix.RLIMIT_STACK, nil, &t.stack)
+	}
 	if err != nil {
-		return fmt.Errorf("look at the limit of real-time: %w", err)
+		return fmt.Errorf("look at limits: %w", err)
 	}
 	return nil
 }
@@ -77,7 +82,26 @@ func (t *identities) set(pid int, c creds) error {
 	if lim.Cur > lim.Max {
 		return nil
 	}
-	return unix.Prlimit(pid, unix.RLIMIT_RTTIME, &lim, nil)
+	if err := unix.Prlimit(pid, unix.RLIMIT_RTTIME, &lim, nil); err != nil {
+		return err
+	}
+	return t.spread(pid, c != creds{})
+}
+
+// spread makes the programs that a process will execute tell by the addresses of their shared
+// libraries that it has become a user, as a filter sees nothing else of a process: where the stack
+// may grow without limit, the kernel puts them far below it. Stopping the calls in question of all
+// processes would cost too much. Where the hard limit of the stack forbids it, those
+// programs see and make files as root.
+func (t *identities) spread(pid int, user bool) error {
+	lim := t.stack
+	if user {
+		lim.Cur = unix.RLIM_INFINITY
+	}
+	if lim.Cur > lim.Max {
+		return nil
+	}
+	return unix.Prlimit(pid, unix.RLIMIT_STACK, &lim, nil)
 }
 
 func (t *identities) number(c creds) int {

@@ -75,6 +75,8 @@ type container struct {
 	Argv                   []string
 	Blind                  bool
 	Whole                  bool // the lower directory has programs of its own
+	Store                  string
+	Layer                  digest.Digest
 	store                  *cas.Store
 	layers                 []overlay.Layer
 	memory                 *Memory
@@ -111,9 +113,7 @@ func newContainer(t testing.TB, entries ...tar.Header) *container {
 	c.addLayer(t, entries)
 	if os.Geteuid() == 0 {
 		for _, d := range []string{c.Lower, c.Upper, c.Work, c.At} {
-			must(t, filepath.Walk(d, func(path string, _ os.FileInfo, err error) error {
-				return errors.Join(err, os.Lchown(path, outside, outside))
-			}))
+			giveAway(t, d)
 		}
 		for _, h := range entries { // a chown takes these bits away
 			if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir {
@@ -122,6 +122,14 @@ func newContainer(t testing.TB, entries ...tar.Header) *container {
 		}
 	}
 	return c
+}
+
+// giveAway gives a tree to root of the container.
+func giveAway(t testing.TB, dir string) {
+	t.Helper()
+	must(t, filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
+		return errors.Join(err, os.Lchown(path, outside, outside))
+	}))
 }
 
 func copySelf(t testing.TB, to string) {
@@ -156,7 +164,11 @@ func (c *container) addLayer(t testing.TB, entries []tar.Header) {
 	st, err := s.Ingest(context.Background(), &b, cas.IngestOptions{})
 	must(t, err)
 	must(t, errors.Join(st.Publish(), st.Close()))
-	c.store, c.layers = s, []overlay.Layer{{Digest: digest.Digest(st.Digest())}}
+	c.Store, c.Layer = dir, st.Digest()
+	c.store, c.layers = s, []overlay.Layer{{Digest: c.Layer}}
+	if os.Geteuid() == 0 {
+		giveAway(t, dir)
+	}
 }
 
 // run runs a command in the container and gives what it prints.
@@ -242,6 +254,14 @@ func (c *container) start() error {
 	if err != nil {
 		return err
 	}
+	store, err := cas.Open(c.Store)
+	if err != nil {
+		return err
+	}
+	flat, err := overlay.OpenFlat(context.Background(), store, []overlay.Layer{{Digest: c.Layer}}, nil)
+	if err != nil {
+		return err
+	}
 	if err := c.enter(); err != nil {
 		return err
 	}
@@ -266,7 +286,7 @@ func (c *container) start() error {
 			return nil
 		})
 	} else {
-		e, err = Fork(Options{Upper: upper}, fork)
+		e, err = Fork(Options{Upper: upper, OwnerBelow: flat.OwnerBelow}, fork)
 		if err == nil {
 			err = e.Blind
 		}

@@ -1,8 +1,6 @@
 package rootemu
 
 import (
-	"strings"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas/tarstream"
@@ -18,24 +16,11 @@ func mknodat(c *caller) answer {
 
 // makeDevice makes an empty file where a device was asked for, and remembers that.
 func (c *caller) makeDevice(dirfd int32, pathArg int, mode, dev uint32) error {
-	path, err := c.path(pathArg)
-	if err != nil {
-		return err
-	}
-	dir, name := splitPath(path)
-	if name == "" {
-		return unix.ENOENT
-	}
-	umask, err := c.umask()
-	if err != nil {
-		return err
-	}
-	parent, err := c.open(dirfd, dir, unix.O_DIRECTORY)
+	parent, name, err := c.parent(dirfd, pathArg)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(parent)
-	unix.Umask(umask) // the thread's own
 	if err := unix.Mknodat(parent, name, unix.S_IFREG|mode&0o7777, 0); err != nil {
 		return err
 	}
@@ -56,19 +41,4 @@ func (c *caller) makeDevice(dirfd int32, pathArg int, mode, dev uint32) error {
 		r.Major, r.Minor = unix.Major(uint64(dev)), unix.Minor(uint64(dev))
 	})
 	return nil
-}
-
-// splitPath splits a path before its last name, to which slashes behind it belong: the kernel
-// decides what they mean there.
-func splitPath(path string) (dir, name string) {
-	trimmed := strings.TrimRight(path, "/")
-	i := strings.LastIndexByte(trimmed, '/')
-	dir, name = path[:i+1], path[i+1:]
-	switch {
-	case trimmed == "" && path != "":
-		return "/", "."
-	case dir == "":
-		dir = "."
-	}
-	return dir, name
 }

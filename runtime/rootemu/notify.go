@@ -43,6 +43,7 @@ type answer struct {
 	val  int64
 	err  error // with an errno
 	goOn bool  // the kernel does it
+	sent bool  // it was given already
 }
 
 var (
@@ -120,6 +121,8 @@ func (w *worker) answer(n *notice) answer {
 func (w *worker) reply(n *notice, a answer) {
 	r := reply{id: n.id, val: a.val}
 	switch {
+	case a.sent:
+		return
 	case a.goOn:
 		r.flags = flagGoOn
 	case a.err != nil:

@@ -11,7 +11,8 @@
 //   - mknod of a device makes an empty file. The device is remembered.
 //   - attributes that the kernel refuses (trusted.*, file capabilities, access control
 //     lists that name users) are remembered.
-//   - setuid and its kin: what was set is told by getuid and its kin.
+//   - setuid and its kin: what was set is told by getuid and its kin. Programs that such a
+//     process executes see what is remembered in stat(2), and what they make is the user's.
 //
 // Files are remembered by the inode that they have in the upper directory of the container,
 // with its time of birth and its generation, so a file that is renamed or linked stays what
@@ -21,8 +22,8 @@
 // The emulation protects nobody from anyone: the processes in it are one user to the kernel,
 // and the one who started this process. Hence a caller that changes its memory or its
 // directories under our hands deceives only itself. It does not make stat(2) tell what is
-// remembered, does not give files to a user that a process became, and does not refuse
-// what such a user must not do.
+// remembered to root, nor to programs that make system calls without a C library, and does not
+// refuse what a user must not do.
 package rootemu
 
 import (
@@ -42,6 +43,9 @@ var ErrUnsupported = errors.New("no root emulation on this machine")
 type Options struct {
 	// Upper is the upper directory of the filesystem that is this process' root.
 	Upper *os.File
+	// OwnerBelow tells who a file of a type (as in a mode) at a path belongs to in the layers
+	// below, where it shows as root's; nil: all belong to root. See [overlay.Flat.OwnerBelow].
+	OwnerBelow func(path string, typ uint32) (uid, gid uint32)
 }
 
 // An Emulation is what goes on since [Fork].
@@ -137,11 +141,15 @@ type server struct {
 	upper    int
 	rootID   place
 	memory   *Memory
+	below    func(path string, typ uint32) (uid, gid uint32)
 	ids      *identities
 }
 
 func newServer(o Options, m *Memory) (_ *server, err error) {
-	s := &server{listener: -1, proc: -1, root: -1, upper: -1, memory: m, ids: newIdentities()}
+	s := &server{listener: -1, proc: -1, root: -1, upper: -1, memory: m, below: o.OwnerBelow, ids: newIdentities()}
+	if s.below == nil {
+		s.below = func(string, uint32) (uint32, uint32) { return 0, 0 }
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("prepare root emulation: %w", err), s.close())

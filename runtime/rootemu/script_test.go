@@ -212,6 +212,45 @@ func TestBecome(t *testing.T) {
 	}
 }
 
+// TestUserFiles has a program make and look at files that has become a user.
+func TestUserFiles(t *testing.T) {
+	needs(t, "runuser", "git", "perl")
+	c := newContainer(t, tar.Header{Name: "var/old", Typeflag: tar.TypeReg, Mode: 0o644, Uid: 7, Gid: 8})
+	out := c.sh(t, `
+mkdir /tmp/w /tmp/g; chown 33:33 /tmp/w; chown 0:44 /tmp/g; chmod 2775 /tmp/g; mknod /tmp/null c 1 3
+runuser -u www-data -- sh -ec '
+cd /tmp/w
+umask 027
+echo a >a; echo b >>a; (set -C; echo x >excl); mkdir d; ln -s a s; touch ../g/in; echo c >d/c; cat a
+perl -e "open(F, q(<), q(a)) or die; @s = stat(F); print qq(\$s[4] \$s[5]\n)"
+stat -c "%n %u:%g %F" a d s d/c ../g/in ../null /var/old /var
+perl -e "mkdir(q(a)) and die; print \$!+0, qq(\n); sysopen(F, q(nowhere/x), 0101) and die; print \$!+0, qq(\n)"
+export HOME=/tmp/w; git init -q r; cd r; git config user.email x; git config user.name x; echo x >x; git add x; git commit -qm x; git status -s
+'
+cd /tmp/w; touch roots; rm -r r; stat -c %u a; [ -z "$(find . -user 33)" ]`)
+	want := `a
+b
+33 33
+a 33:33 regular file
+d 33:33 directory
+s 33:33 symbolic link
+d/c 33:33 regular file
+../g/in 33:44 regular empty file
+../null 0:0 character special file
+/var/old 7:8 regular empty file
+/var 0:0 directory
+17
+2
+0
+`
+	if out != want {
+		t.Errorf("it prints\n%s", out)
+	}
+	c.wantLayer(t, "tmp/ 5 755 0:0", "tmp/g/ 5 2775 0:44", "tmp/g/in 0 640 33:44 0", "tmp/null 3 644 0:0 1,3",
+		"tmp/w/ 5 755 33:33", "tmp/w/a 0 640 33:33 4", "tmp/w/d/ 5 750 33:33", "tmp/w/d/c 0 640 33:33 2",
+		"tmp/w/excl 0 640 33:33 2", "tmp/w/roots 0 644 0:0 0", "tmp/w/s 2 777 33:33 -> a")
+}
+
 // TestStatic runs a program without a C library's shared objects.
 func TestStatic(t *testing.T) {
 	needs(t, "busybox")

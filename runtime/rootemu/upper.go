@@ -14,9 +14,16 @@ var errElsewhere = errors.New("not a file of the upper directory")
 
 // identify finds the file that fd is of in the upper directory.
 func (w *worker) identify(fd int) (overlay.FileID, error) {
+	_, id, err := w.find(fd)
+	return id, err
+}
+
+// find finds the path of the file that fd is of, relative to our root, and the file in the upper
+// directory. The path is empty if it has none, or is on another filesystem.
+func (w *worker) find(fd int) (string, overlay.FileID, error) {
 	self, err := placeOf(fd, "")
 	if err != nil {
-		return overlay.FileID{}, err
+		return "", overlay.FileID{}, err
 	}
 	b := make([]byte, unix.PathMax+1)
 	for range 16 {
@@ -32,12 +39,13 @@ func (w *worker) identify(fd int) (overlay.FileID, error) {
 		// If the path is still the file's, it was in between.
 		if w.leadsTo(path, self) {
 			if err != nil {
-				return id, errElsewhere
+				return path, id, errElsewhere
 			}
-			return id, nil
+			return path, id, nil
 		}
 	}
-	return w.identifyNameless(fd, self)
+	id, err := w.identifyNameless(fd, self)
+	return "", id, err
 }
 
 // leadsTo tells whether a path below our root is that of a file.
