@@ -38,6 +38,7 @@ var common = []call{
 	{nr: unix.SYS_GETRESUID, do: getresuid},
 	{nr: unix.SYS_GETRESGID, do: getresgid},
 	{nr: unix.SYS_GETGROUPS, do: getgroups},
+	{nr: unix.SYS_GETSOCKOPT, do: getpeercred, only: peerIDs},
 	{nr: unix.SYS_MKDIRAT, do: mkdirat, only: ofUsers(nil)},
 	{nr: unix.SYS_SYMLINKAT, do: symlinkat, only: ofUsers(nil)},
 }

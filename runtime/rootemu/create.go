@@ -27,16 +27,16 @@ func symlink(c *caller) answer { return c.makeLink(unix.AT_FDCWD, 1) }
 
 func symlinkat(c *caller) answer { return c.makeLink(c.num(1), 2) }
 
-// user gives the credentials of a caller to whom what it makes belongs, or says that
+// maker gives the credentials of a caller to whom what it makes belongs, or says that
 // it is root's.
-func (c *caller) user() (creds, bool) {
-	cr, known, err := c.ids.of(int(c.pid))
-	return cr, known && err == nil && (cr.uid[filesystem] != 0 || cr.gid[filesystem] != 0)
+func (c *caller) maker() (creds, bool) {
+	cr, _, err := c.ids.of(int(c.pid))
+	return cr, err == nil && (cr.uid[filesystem] != 0 || cr.gid[filesystem] != 0)
 }
 
 // create is open(2) of a file that is not there yet.
 func (c *caller) create(dirfd int32, path int, flags, mode uint64) answer {
-	cr, ok := c.user()
+	cr, ok := c.maker()
 	if !ok {
 		return asItWere
 	}
@@ -89,7 +89,7 @@ func (c *caller) makeLink(dirfd int32, path int) answer {
 
 // make makes a file that nothing is open of.
 func (c *caller) make(dirfd int32, path int, how func(parent int, name string) error) answer {
-	cr, ok := c.user()
+	cr, ok := c.maker()
 	if !ok {
 		return asItWere
 	}

@@ -25,6 +25,9 @@ type creds struct {
 // by its effective id alone has that capability no more, until it goes back up.)
 func (c *creds) capable() bool { return c.uid[effective] == 0 || c.keepCaps }
 
+// user tells whether the process is anyone but root, by any of its ids.
+func (c *creds) user() bool { return c.uid != [4]uint32{} || c.gid != [4]uint32{} }
+
 // has tells whether an id is one of some kinds of the process' own.
 func has(ids *[4]uint32, id uint32, kinds ...int) bool {
 	for _, k := range kinds {

@@ -85,7 +85,7 @@ func (t *identities) set(pid int, c creds) error {
 	if err := unix.Prlimit(pid, unix.RLIMIT_RTTIME, &lim, nil); err != nil {
 		return err
 	}
-	return t.spread(pid, c != creds{})
+	return t.spread(pid, c.user())
 }
 
 // spread makes the programs that a process will execute tell by the addresses of their shared

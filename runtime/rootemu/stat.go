@@ -29,10 +29,10 @@ func fstat(c *caller) answer {
 	return c.tellStat(fd, 1)
 }
 
-// sees tells whether a caller is a user, by any of its ids.
+// sees tells whether a caller is a user.
 func (c *caller) sees() bool {
-	_, known, err := c.ids.of(int(c.pid))
-	return known && err == nil
+	cr, _, err := c.ids.of(int(c.pid))
+	return err == nil && cr.user()
 }
 
 func (c *caller) statNamed(dirfd int32, path int, flags int32, out int) answer {
