@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/overlay"
 )
 
 // A caller is a thread that waits for the answer to a call.
@@ -178,7 +180,18 @@ func (c *caller) umask() (int, error) {
 }
 
 // A place is where a file is: no two files have one of them, as long as they are.
-type place struct{ dev, ino, mount uint64 }
+type place struct {
+	dev, ino, mount uint64
+	born            birth
+}
+
+// birth is when a file was made; it is not known of all filesystems.
+type birth struct {
+	sec  int64
+	nsec uint32
+}
+
+func born(id overlay.FileID) birth { return birth{id.BirthSec, id.BirthNsec} }
 
 // placeOf tells where a file is; with an empty path it is dirfd itself, and if the path
 // is a symbolic link, what that leads to. The mount is known since Linux 5.8.
@@ -188,12 +201,15 @@ func placeOf(dirfd int, path string) (place, error) {
 		flags = unix.AT_EMPTY_PATH
 	}
 	var st unix.Statx_t
-	if err := unix.Statx(dirfd, path, flags, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
+	if err := unix.Statx(dirfd, path, flags, unix.STATX_INO|unix.STATX_BTIME|unix.STATX_MNT_ID, &st); err != nil {
 		return place{}, err
 	}
 	p := place{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino}
 	if st.Mask&unix.STATX_MNT_ID != 0 {
 		p.mount = st.Mnt_id
+	}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		p.born = birth{st.Btime.Sec, st.Btime.Nsec}
 	}
 	return p, nil
 }

@@ -160,7 +160,7 @@ func (c *caller) own(fd, parent int, cr *creds) {
 
 // owner tells who a file belongs to, and the record of it, if there is one.
 func (w *worker) owner(fd int, st *unix.Stat_t) (uid, gid uint32, r record) {
-	path, id, err := w.find(fd)
+	path, id, err := w.find(fd, false)
 	if err != nil && !errors.Is(err, errElsewhere) {
 		return st.Uid, st.Gid, record{}
 	}

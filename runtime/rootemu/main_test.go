@@ -106,7 +106,7 @@ func newContainer(t testing.TB, entries ...tar.Header) *container {
 	}
 	for _, e := range etc {
 		if out, err := exec.Command("cp", "-rL", "/etc/"+e, c.Lower+"/etc/"+e).CombinedOutput(); err != nil {
-			t.Logf("%s", out)
+			t.Logf("%s", out) // a user cannot read all of it, and needs none of that
 		}
 	}
 	must(t, os.WriteFile(c.Lower+"/etc/shadow", []byte("root:*:19000::::::\nwww-data:*:19000::::::\n"), 0o640))
@@ -115,12 +115,13 @@ func newContainer(t testing.TB, entries ...tar.Header) *container {
 		for _, d := range []string{c.Lower, c.Upper, c.Work, c.At} {
 			giveAway(t, d)
 		}
-		for _, h := range entries { // a chown takes these bits away
-			if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir {
-				must(t, unix.Chmod(filepath.Join(c.Lower, h.Name), uint32(h.Mode)))
-			}
+	}
+	for _, h := range entries { // a chown takes some of these bits away
+		if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir {
+			must(t, unix.Chmod(filepath.Join(c.Lower, h.Name), uint32(h.Mode)))
 		}
 	}
+	t.Cleanup(func() { _ = os.Chmod(c.Work+"/work", 0o700) }) // overlayfs leaves it as nobody's
 	return c
 }
 

@@ -32,6 +32,7 @@ import (
 	"os"
 	goruntime "runtime"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -143,6 +144,7 @@ type server struct {
 	memory   *Memory
 	below    func(path string, typ uint32) (uid, gid uint32)
 	ids      *identities
+	lookups  atomic.Uint64 // see settle
 }
 
 func newServer(o Options, m *Memory) (_ *server, err error) {

@@ -2,6 +2,8 @@ package rootemu
 
 import (
 	"errors"
+	"fmt"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -12,15 +14,17 @@ import (
 // errElsewhere is the reason that a file has no record: it is not in the upper directory.
 var errElsewhere = errors.New("not a file of the upper directory")
 
-// identify finds the file that fd is of in the upper directory.
+// identify finds the file that fd is of in the upper directory, where it is, unless it is on another
+// filesystem.
 func (w *worker) identify(fd int) (overlay.FileID, error) {
-	_, id, err := w.find(fd)
+	_, id, err := w.find(fd, true)
 	return id, err
 }
 
 // find finds the path of the file that fd is of, relative to our root, and the file in the upper
-// directory. The path is empty if it has none, or is on another filesystem.
-func (w *worker) find(fd int) (string, overlay.FileID, error) {
+// directory; it must be there, or may be in the layers below. The path is empty if it has none, or
+// is on another filesystem.
+func (w *worker) find(fd int, must bool) (string, overlay.FileID, error) {
 	self, err := placeOf(fd, "")
 	if err != nil {
 		return "", overlay.FileID{}, err
@@ -37,15 +41,28 @@ func (w *worker) find(fd int) (string, overlay.FileID, error) {
 		}
 		id, err := overlay.Identify(w.upper, path)
 		// If the path is still the file's, it was in between.
-		if w.leadsTo(path, self) {
-			if err != nil {
-				return path, id, errElsewhere
-			}
+		if !w.leadsTo(path, self) {
+			continue
+		}
+		if err == nil && (self.born == birth{} || self.born == born(id)) {
 			return path, id, nil
 		}
+		if err != nil && !must {
+			return path, id, errElsewhere
+		}
+		w.settle(path)
 	}
 	id, err := w.identifyNameless(fd, self)
 	return "", id, err
+}
+
+// settle waits for a rename in the directory of path that is going on: overlayfs has the file
+// at its new place in the upper directory some moments before it has it there itself. Looking up a name that
+// nobody has looked up before waits for the directory's lock (fs/namei.c, lookup_slow).
+func (w *worker) settle(path string) {
+	var st unix.Stat_t
+	name := fmt.Sprintf("%s/.plash-%d", filepath.Dir(path), w.lookups.Add(1))
+	_ = unix.Fstatat(w.root, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // leadsTo tells whether a path below our root is that of a file.
@@ -72,11 +89,11 @@ func (w *worker) leadsTo(path string, file place) bool {
 // upper directory, if they were made there (Documentation/filesystems/overlayfs.rst, "Inode
 // properties").
 func (w *worker) identifyNameless(fd int, self place) (overlay.FileID, error) {
-	if self.dev != w.rootID.dev {
+	if self.dev != w.rootID.dev || self.born == (birth{}) {
 		return overlay.FileID{}, errElsewhere
 	}
 	id, err := overlay.Identify(fd, "")
-	if err != nil || id.BirthSec == 0 {
+	if err != nil {
 		return overlay.FileID{}, errElsewhere
 	}
 	id.Handle = "" // it is overlayfs' own

@@ -98,8 +98,8 @@ func (c *caller) set(fd int, name string, v valueArgs) answer {
 	}
 	err := unix.Setxattr(link(fd), name, value, int(v.flags))
 	if err == nil || !c.remembersXattr(fd, name, err) {
-		if id, idErr := c.identify(fd); err == nil && idErr == nil {
-			c.memory.forgetXattr(id, name)
+		if err == nil {
+			c.forget(fd, name)
 		}
 		return fails(err)
 	}
@@ -202,12 +202,17 @@ func (c *caller) removeNamed(dirfd int32, path int, follow, mayBeEmpty bool, nam
 
 func (c *caller) remove(fd int, name string) answer {
 	err := unix.Removexattr(link(fd), name)
-	id, idErr := c.identify(fd)
 	switch {
-	case idErr == nil && c.memory.forgetXattr(id, name):
+	case c.forget(fd, name):
 		return done
 	case errors.Is(err, unix.EPERM) && strings.HasPrefix(name, "trusted."):
 		return fails(unix.ENODATA) // what root is told of one that is not there
 	}
 	return fails(err)
+}
+
+// forget forgets an attribute of a file, and tells whether it was remembered.
+func (c *caller) forget(fd int, name string) bool {
+	_, id, err := c.find(fd, false)
+	return err == nil && c.memory.forgetXattr(id, name)
 }
