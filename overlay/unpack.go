@@ -39,7 +39,7 @@ func openUnpacked(ctx context.Context, s *cas.Store, layers []Layer, o *Options)
 			return nil, err
 		}
 	}
-	dirs, err := unpackLayers(ctx, s, layers)
+	dirs, err := unpackLayers(ctx, s, layers, o.Flat)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func openReadOnly(dir string) (*Mount, error) {
 
 // unpackLayers gives the directories that make up a container, top first, and
 // unpacks what is not there yet.
-func unpackLayers(ctx context.Context, s *cas.Store, layers []Layer) ([]string, error) {
+func unpackLayers(ctx context.Context, s *cas.Store, layers []Layer, flat bool) ([]string, error) {
 	if len(layers) == 0 {
 		return []string{filepath.Join(s.Dir(), unpackedEmpty)}, nil
 	}
@@ -112,7 +112,7 @@ func unpackLayers(ctx context.Context, s *cas.Store, layers []Layer) ([]string, 
 	var dirs []string
 	for i := len(layers) - 1; i >= merged; i-- {
 		d := layers[i].Digest
-		dir, err := unpackOnce(ctx, s, unpackedLayers, d, func() (*cas.Index, error) {
+		dir, err := unpackOnce(ctx, s, unpackedLayers, d, flat, func() (*cas.Index, error) {
 			return s.Index(ctx, d)
 		})
 		if err != nil {
@@ -121,7 +121,7 @@ func unpackLayers(ctx context.Context, s *cas.Store, layers []Layer) ([]string, 
 		dirs = append(dirs, dir)
 	}
 	chain := digests(layers[:merged])
-	dir, err := unpackOnce(ctx, s, unpackedChains, cas.ChainID(chain), func() (*cas.Index, error) {
+	dir, err := unpackOnce(ctx, s, unpackedChains, cas.ChainID(chain), flat, func() (*cas.Index, error) {
 		return s.Merged(ctx, chain)
 	})
 	if err != nil {
@@ -151,7 +151,7 @@ func makeUnpackedDirs(s *cas.Store) error {
 
 // unpackOnce gives the directory of an unpacked tree and makes it if it is not
 // there. Where two processes do that at once, one's work is thrown away.
-func unpackOnce(ctx context.Context, s *cas.Store, kind string, id digest.Digest, open func() (*cas.Index, error)) (dir string, err error) {
+func unpackOnce(ctx context.Context, s *cas.Store, kind string, id digest.Digest, flat bool, open func() (*cas.Index, error)) (dir string, err error) {
 	dir = filepath.Join(s.Dir(), kind, id.Encoded())
 	if _, err := os.Lstat(dir); err == nil {
 		return dir, nil
@@ -170,7 +170,7 @@ func unpackOnce(ctx context.Context, s *cas.Store, kind string, id digest.Digest
 	if err := os.Mkdir(tree, 0o700); err != nil {
 		return "", fmt.Errorf("unpack %s: %w", id, err)
 	}
-	if err := unpackTree(ctx, s, ix, tree); err != nil {
+	if err := unpackTree(ctx, s, ix, tree, flat); err != nil {
 		return "", fmt.Errorf("unpack %s into %s: %w", id, kind, err)
 	}
 	if err := publishTree(tree, dir); err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/userns"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
@@ -53,6 +54,10 @@ func backends() []backend {
 // to look at, a container is unpacked where the kernel then needs no process that
 // serves it.
 func order(work bool) []string {
+	if userns.RunningInUserNS() {
+		// The kernel has no EROFS there, and what is unpacked has no owners.
+		return []string{"fuse", "unpack", "union"}
+	}
 	if work {
 		return []string{"erofs", "unpack", "fuse", "union"}
 	}
@@ -104,6 +109,7 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 	}
 	im.work = im.work || work
 	o.Source = fmt.Sprintf("plash-%d", im.id)
+	o.Flat = staged != nil && staged.Flat
 	stacked := o.Upper != "" || len(o.Below) > 0
 	var errs []error
 	for _, b := range candidates {
