@@ -34,6 +34,11 @@ func openUnpacked(ctx context.Context, s *cas.Store, layers []Layer, o *Options)
 		return nil, err
 	}
 	detached := !force.mount2 && hasDetachedMounts()
+	if detached {
+		if err := probeClone(s.Dir()); err != nil {
+			return nil, err
+		}
+	}
 	if detached && (o.Upper != "" || len(o.Below) > 0) {
 		if err := probeOverlay(); err != nil {
 			return nil, err
@@ -76,6 +81,16 @@ const shortNameLen = 6
 func hasDetachedMounts() bool {
 	_, err := unix.OpenTree(-1, "", 0)
 	return !errors.Is(err, unix.ENOSYS)
+}
+
+// probeClone finds out whether directories can be mounted, before anything is unpacked that
+// could only be looked at so.
+func probeClone(dir string) error {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return classify(fmt.Errorf("clone mount of %s: %w", dir, err))
+	}
+	return unix.Close(fd)
 }
 
 // openReadOnly gives a detached read-only view of a directory.

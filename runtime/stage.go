@@ -212,15 +212,16 @@ func becomeStaged(c stageConfig) error {
 	case failed:
 		return notStarted(o.err())
 	case state.Signaled():
-		return &EndError{Code: 128 + int(state.Signal())}
+		return &EndError{Code: 128 + int(state.Signal()), Signal: state.Signal()}
 	}
 	return &EndError{Code: state.ExitStatus()}
 }
 
 // An EndError says that the command of [Exec] or [WithMount] ran, as another process, and
-// has ended. There is nothing to tell but its exit code.
+// has ended. There is nothing to tell, but the process should end as the command did.
 type EndError struct {
-	Code int // 128+N if signal N killed it
+	Code   int            // 128+N if signal N killed it
+	Signal syscall.Signal // N, or 0
 }
 
 func (e *EndError) Error() string { return fmt.Sprintf("command ended with exit code %d", e.Code) }
