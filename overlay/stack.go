@@ -124,9 +124,9 @@ func noOverlay(err error) error {
 	return err
 }
 
-// probeOverlay mounts an overlayfs of two empty directories, to find out whether that
+// ProbeOverlay mounts an overlayfs of two empty directories, to find out whether that
 // works before anything is done that only it could use.
-func probeOverlay() error {
+func ProbeOverlay() error {
 	var l lowers
 	defer l.close()
 	for range 2 {

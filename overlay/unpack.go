@@ -40,7 +40,7 @@ func openUnpacked(ctx context.Context, s *cas.Store, layers []Layer, o *Options)
 		}
 	}
 	if detached && (o.Upper != "" || len(o.Below) > 0) {
-		if err := probeOverlay(); err != nil {
+		if err := ProbeOverlay(); err != nil {
 			return nil, err
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -86,6 +88,28 @@ func runLayer(ctx context.Context, st *container.Store, parent container.ID, o L
 		return cause
 	}
 	return err
+}
+
+// Reclaim removes what killed processes have left in the store's scratch space, also what belongs
+// to subordinate ids of the caller, which takes a stage. Where there are none it does nothing
+// that [cas.Store.Reclaim] does not.
+func Reclaim(s *cas.Store) error {
+	err := s.Reclaim()
+	if !errors.Is(err, fs.ErrPermission) || !needsStage() {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		goruntime.LockOSThread()
+		st, err := startStage(asRoot, unix.SIGKILL, stageFiles{stderr: os.Stderr}, stageConfig{Store: s.Dir(), Clean: true})
+		if st == nil {
+			done <- err
+			return
+		}
+		o, _, toldErr := st.told()
+		done <- errors.Join(err, toldErr, o.err(), ignoreExit(st.cmd.Wait()), st.close())
+	}()
+	return <-done
 }
 
 // A packFunc makes something of an upper directory.

@@ -37,6 +37,8 @@ type stageConfig struct {
 	Look  []string     `json:",omitempty"` // WithMount
 	Layer *layerConfig `json:",omitempty"` // RunLayer
 	Clean bool         `json:",omitempty"` // Reclaim
+	// Examine says what works, as JSON, where a layer's tar would go.
+	Examine bool `json:",omitempty"`
 }
 
 // needsStage tells whether this process cannot mount as it is.

@@ -114,6 +114,8 @@ func (c *stageConfig) do(tar *os.File) error {
 		})
 	case c.Clean:
 		return blobs.Reclaim()
+	case c.Examine:
+		return examineStaged(ctx, blobs, tar)
 	}
 	return errors.New("a stage with nothing to do")
 }
