@@ -92,9 +92,11 @@ func Examine(ctx context.Context, s *cas.Store) (_ *Host, err error) {
 		inside = outside
 	}
 	h.Mechanisms = append(h.Mechanisms, inside.Mechanisms...)
-	h.add(fusermount())
+	if needsStage() {
+		h.add(fusermount())
+	}
 	h.add(chroot())
-	h.add(proot())
+	h.add(proot(inside != outside || !needsStage()))
 	h.choose("run", order(true, inside.UserNS), inside.Work)
 	h.choose("build", order(true, inside.UserNS), inside.Work)
 	h.choose("mount", order(false, inUserNamespace()), outside.Look)
@@ -126,8 +128,9 @@ type insideFindings struct {
 
 // An examination has a store with a container in it, to try things with.
 type examination struct {
-	store *cas.Store
-	layer overlay.Layer
+	store  *cas.Store
+	layer  overlay.Layer
+	memory string // a tmpfs in a private namespace, once it is needed
 }
 
 // openExamination opens the store that newExamination made.
@@ -137,7 +140,7 @@ func openExamination(s *cas.Store) (*examination, error) {
 		return nil, fmt.Errorf("%d blobs to try with: %w", len(blobs), err)
 	}
 	d := digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(blobs[0]))
-	return &examination{s, overlay.Layer{Digest: d}}, nil
+	return &examination{store: s, layer: overlay.Layer{Digest: d}}, nil
 }
 
 func newExamination(ctx context.Context, dir string) (*examination, error) {
@@ -296,10 +299,25 @@ func (x *examination) look(ctx context.Context, b backend, private bool) (err er
 	return errors.Join(m.Close(), Unmount(dir), os.Remove(dir))
 }
 
-// work mounts the container to work in it, as a build step does.
-func (x *examination) work(ctx context.Context, b backend) (err error) {
+// work mounts the container to work in it, as a build step does: with an upper directory
+// on the store's disk, or in memory if that cannot hold one.
+func (x *examination) work(ctx context.Context, b backend) error {
+	err := x.workAt(ctx, b, x.store.Dir())
+	if !errors.Is(err, overlay.ErrUpper) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	if x.memory == "" {
+		var memErr error
+		if x.memory, memErr = mountMemory(x.store); memErr != nil {
+			return errors.Join(err, memErr)
+		}
+	}
+	return x.workAt(ctx, b, x.memory)
+}
+
+func (x *examination) workAt(ctx context.Context, b backend, at string) (err error) {
 	im := x.image()
-	dir, err := os.MkdirTemp(x.store.Dir(), "work")
+	dir, err := os.MkdirTemp(at, "work")
 	if err != nil {
 		return err
 	}
