@@ -128,8 +128,12 @@ func (m *Mount) AttachTo(dir string) error {
 		return nil
 	}
 	// fusermount3 would mount a directory on a file.
-	if fi, err := os.Stat(dir); err == nil && !fi.IsDir() {
-		return fmt.Errorf("attach mount to %s: %w", dir, unix.ENOTDIR)
+	fi, err := os.Stat(dir)
+	if err == nil && !fi.IsDir() {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return fmt.Errorf("attach mount to %s: %w", dir, err)
 	}
 	if err := m.attach(dir); err != nil {
 		return err

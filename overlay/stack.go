@@ -106,7 +106,7 @@ func openOverlay(l *lowers, o *Options, x xino) (*Mount, error) {
 	case o.Upper == "":
 		return nil, fmt.Errorf("mount overlayfs of %d layers, read-only: %w", len(*l), noOverlay(err))
 	case overlaysWithout(l, x):
-		if fault := upperFault(o.Upper, o.Work); fault != nil {
+		if fault := UpperFault(o.Upper, o.Work); fault != nil {
 			return nil, fault
 		}
 		err = fmt.Errorf("%w: %w", ErrUpper, err)

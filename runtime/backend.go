@@ -189,6 +189,11 @@ func (im *image) openUnion(ctx context.Context, o overlay.Options) (rootMount, e
 	if o.Upper == "" && len(o.Below) == 0 {
 		return im.openFUSE(ctx, o)
 	}
+	if o.Upper != "" {
+		if err := overlay.UpperFault(o.Upper, o.Work); err != nil {
+			return nil, err
+		}
+	}
 	places, err := placesIn(o.Below)
 	if err != nil {
 		return nil, err

@@ -165,6 +165,7 @@ func withMountHere(ctx context.Context, st *container.Store, id container.ID, ar
 // mount namespace of this thread.
 func mountPrivately(ctx context.Context, st *container.Store, id container.ID) (dir string, err error) {
 	err = withImage(ctx, st, id, func(im *image) error {
+		im.log = logFor(im.log)
 		if err := enterNamespace(); err != nil {
 			return err
 		}

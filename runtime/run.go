@@ -125,6 +125,8 @@ func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID,
 	}
 	r.dir = workingDir()
 	err = withImage(ctx, st, id, func(im *image) error {
+		// A process that stays behind keeps the server, which must not keep more.
+		im.log = logFor(im.log)
 		if err := enterNamespace(); err != nil {
 			return err
 		}

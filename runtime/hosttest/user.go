@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"testing"
 )
 
 // Plain users that `scripts/deps test` makes.
@@ -73,4 +74,35 @@ func (l *Login) Program(path string) (string, error) {
 		return "", err
 	}
 	return to, out.Close()
+}
+
+// RunAs runs tests of the calling test's program as a plain user, with a copy of the package's
+// testdata. The calling test needs root; it must not be among the tests that are run.
+func RunAs(t *testing.T, name, tests string, flags ...string) {
+	t.Helper()
+	l, err := LogIn(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(l.Dir); err != nil {
+			t.Error(err)
+		}
+	})
+	program, err := os.Executable()
+	if err == nil {
+		program, err = l.Program(program)
+	}
+	if _, statErr := os.Stat("testdata"); err == nil && statErr == nil {
+		err = os.CopyFS(filepath.Join(l.Dir, "testdata"), os.DirFS("testdata"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Longer than any test takes, shorter than the limit of the calling one.
+	flags = append(flags, "-test.timeout=5m")
+	out, err := l.Command(program, append([]string{"-test.v", "-test.run", tests}, flags...)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
