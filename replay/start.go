@@ -26,17 +26,19 @@ var (
 	back     wayBack
 )
 
-func init() { start() }
+func init() {
+	if !entered {
+		start(processArgs(), processEnv())
+	}
+}
 
 // start replays the plan for the program's command line, if there is one. It
 // returns where nothing has been done.
-func start() {
-	args := processArgs()
+func start(args []string, env environment) {
 	c, ok := parse(args)
 	if !ok || syscall6(sysGetuid, 0, 0, 0, 0, 0, 0) != 0 || syscall6(sysGeteuid, 0, 0, 0, 0, 0, 0) != 0 {
 		return
 	}
-	env := environment(processEnv())
 	if _, set := env.lookup(Var); set || !fit(args, env) {
 		return
 	}
@@ -87,7 +89,7 @@ func findPlan(id string, env environment) []byte {
 	p.n = 0
 	p.add(store)
 	p.add("/containers/")
-	p.add(string(planBuf[:n-1]))
+	p.add(view(planBuf[:n-1]))
 	p.add("/" + FileName)
 	fd := open(p.address(), oCloexec)
 	if failed(fd) {
@@ -98,7 +100,7 @@ func findPlan(id string, env environment) []byte {
 		n, ok = readAll(fd, planBuf[:])
 	}
 	closeFD(fd)
-	if !ok || n < headerSize || string(planBuf[:len(magic)]) != magic {
+	if !ok || n < headerSize || view(planBuf[:len(magic)]) != magic {
 		return nil
 	}
 	head, ops := planBuf[len(magic):headerSize], planBuf[headerSize:n]
@@ -128,13 +130,7 @@ func (p *pathText) address() uintptr {
 
 // exec becomes the command. It returns if that did not work.
 func (c *command) exec(env environment) {
-	// Go has its handlers installed. A shell ignores both signals together, for
-	// background jobs, and Go leaves only the first as it was.
-	if syscall6(sysRtSigaction, sigInt, 0, address(buffer[:]), 8, 0, 0) == 0 && get64(buffer[:]) == sigIgnore {
-		clear(buffer[:])
-		buffer[0] = sigIgnore
-		syscall6(sysRtSigaction, sigQuit, address(buffer[:]), 0, 8, 0, 0)
-	}
+	keepQuitIgnored()
 	skip, more := "", ""
 	if cwdBuf[0] != '/' || cwdBuf[1] == 0 || failed(syscall6(sysChdir, address(cwdBuf[:]), 0, 0, 0, 0, 0)) {
 		skip, more = "PWD", "PWD=/"
@@ -148,6 +144,17 @@ func (c *command) exec(env environment) {
 		}
 	}
 	x.search(name, env)
+}
+
+// keepQuitIgnored ignores SIGQUIT if SIGINT is ignored: a shell ignores both together,
+// for background jobs, and Go leaves only the first as it was. Before Go's start
+// every signal is still as it was.
+func keepQuitIgnored() {
+	if !entered && syscall6(sysRtSigaction, sigInt, 0, address(buffer[:]), 8, 0, 0) == 0 && get64(buffer[:]) == sigIgnore {
+		clear(buffer[:])
+		buffer[0] = sigIgnore
+		syscall6(sysRtSigaction, sigQuit, address(buffer[:]), 0, 8, 0, 0)
+	}
 }
 
 // lists are the addresses of argument list and environment.
