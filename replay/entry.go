@@ -18,13 +18,16 @@ var entered bool
 
 // beforeGo is a variable because assembly cannot call a function that takes its
 // arguments in registers by its name, and the other way needs thread-local storage.
-var beforeGo = func(stack *vector) {
+var beforeGo = first
+
+func first(stack *vector) {
 	entered = true
 	args := stack.strings(1)
 	env := stack.strings(args + 1)
 	if args < len(words) && env < len(words) {
 		start(words.slice(1, args), words.slice(args+1, env))
 	}
+	noteIgnored()
 }
 
 // A vector is the stack as the kernel hands it over: the number of arguments, their

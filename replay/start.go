@@ -6,15 +6,15 @@ package replay
 const (
 	atCwd       = ^uintptr(99) // AT_FDCWD, -100
 	atEmptyPath = 0x1000
+	fGetFD      = 1           // F_GETFD
+	badFD       = ^uintptr(8) // -EBADF
+	oRdwr       = 2
 	oCloexec    = 0x80000
 	oPath       = 0x200000
 	xOK         = 1
 
 	statxMode = 0x2 // STATX_MODE
 	statxUID  = 0x8 // STATX_UID
-
-	sigInt, sigQuit = 2, 3
-	sigIgnore       = 1 // SIG_IGN
 )
 
 var (
@@ -48,6 +48,9 @@ func start(args []string, env environment) {
 	}
 	w, m := &back, &replayer
 	w.args, w.env = args, env
+	if entered {
+		openStreams()
+	}
 	if !w.open() {
 		w.close()
 		return
@@ -66,6 +69,16 @@ func start(args []string, env environment) {
 		closeFD(m.slots[i]) // the locks go with them
 	}
 	w.close()
+}
+
+// openStreams opens standard streams that are closed, on /dev/null, as Go does at its
+// start: a descriptor of something else is not to be taken for one.
+func openStreams() {
+	for fd := range uintptr(3) {
+		if syscall6(sysFcntl, fd, fGetFD, 0, 0, 0, 0) == badFD {
+			open(text("/dev/null\x00"), oRdwr)
+		}
+	}
 }
 
 // findPlan reads the plan of a container, nil if there is none.
@@ -130,7 +143,9 @@ func (p *pathText) address() uintptr {
 
 // exec becomes the command. It returns if that did not work.
 func (c *command) exec(env environment) {
-	keepQuitIgnored()
+	if !entered {
+		keepQuitIgnored() // else every signal is still as it was
+	}
 	skip, more := "", ""
 	if cwdBuf[0] != '/' || cwdBuf[1] == 0 || failed(syscall6(sysChdir, address(cwdBuf[:]), 0, 0, 0, 0, 0)) {
 		skip, more = "PWD", "PWD=/"
@@ -144,17 +159,6 @@ func (c *command) exec(env environment) {
 		}
 	}
 	x.search(name, env)
-}
-
-// keepQuitIgnored ignores SIGQUIT if SIGINT is ignored: a shell ignores both together,
-// for background jobs, and Go leaves only the first as it was. Before Go's start
-// every signal is still as it was.
-func keepQuitIgnored() {
-	if !entered && syscall6(sysRtSigaction, sigInt, 0, address(buffer[:]), 8, 0, 0) == 0 && get64(buffer[:]) == sigIgnore {
-		clear(buffer[:])
-		buffer[0] = sigIgnore
-		syscall6(sysRtSigaction, sigQuit, address(buffer[:]), 0, 8, 0, 0)
-	}
 }
 
 // lists are the addresses of argument list and environment.
