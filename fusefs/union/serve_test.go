@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
-	"github.com/ihucos/plash/overlay/treetest"
+	"github.com/ihucos/plash/mountfd/leftover"
 )
 
 // serveEnv has what the test binary serves, instead of testing.
@@ -45,7 +45,7 @@ func (j *job) serve() error {
 	if err != nil {
 		return err
 	}
-	before := descriptors()
+	before := leftover.Descriptors()
 	view, err := s.View(context.Background(), j.Layers)
 	if err != nil {
 		return err
@@ -70,8 +70,8 @@ func (j *job) serve() error {
 	if err := errors.Join(<-waited, u.Close(), view.Close()); err != nil {
 		return err
 	}
-	if after := descriptors(); after != before && os.Geteuid() == 0 {
-		return fmt.Errorf("left over:\n%s", treetest.Diff(before, after))
+	if left := leftover.New(before, leftover.Descriptors()); left != "" && os.Geteuid() == 0 {
+		return fmt.Errorf("left over:\n%s", left)
 	}
 	return nil
 }
