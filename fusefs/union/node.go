@@ -41,6 +41,7 @@ type node struct {
 	subdirs atomic.Int64  // of a merged directory: directories of the layers that it shows, and one; 0: unknown
 	bare    atomic.Bool   // it has no extended attributes
 	defACL  atomic.Int32  // a directory's default ACL: 0 unknown, 1 none, 2 there is one
+	watched atomic.Bool   // it may have bits that go when the kernel writes to it: see privileges.go
 
 	io     sync.Mutex
 	file   *openFile
