@@ -55,7 +55,8 @@ func (u *FS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.St
 	if in.Flags&unix.O_TRUNC != 0 {
 		limit = 0
 	}
-	n, err := u.copyUp(in.NodeId, limit)
+	n, done, err := u.copyUpPart(in.NodeId, limit)
+	defer done()
 	if err != nil {
 		return status(err)
 	}

@@ -33,7 +33,7 @@ func (u *FS) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Statu
 func (u *FS) parted(dir uint64, name string) error {
 	r, ok, err := u.onlyBelow(dir, name)
 	if err == nil && ok && !r.in.IsDir() && r.in.Nlink > 1 {
-		_, err = u.copyUp(r.id(u), whole)
+		_, err = u.copyUp(r.id(u))
 	}
 	return err
 }

@@ -47,7 +47,7 @@ func (u *FS) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName string) 
 func (u *FS) lift(dir uint64, name string) error {
 	r, ok, err := u.onlyBelow(dir, name)
 	if err == nil && ok && !r.in.IsDir() {
-		_, err = u.copyUp(r.id(u), whole)
+		_, err = u.copyUp(r.id(u))
 	}
 	return err
 }
@@ -244,7 +244,7 @@ func (u *FS) move(m *moving) error {
 
 // Link gives a file a further name.
 func (u *FS) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	n, err := u.copyUp(in.Oldnodeid, whole)
+	n, err := u.copyUp(in.Oldnodeid)
 	if err != nil {
 		return status(err)
 	}

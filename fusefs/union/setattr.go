@@ -11,7 +11,8 @@ func (u *FS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) f
 	if in.Valid&fuse.FATTR_SIZE != 0 {
 		limit = int64(in.Size)
 	}
-	n, err := u.copyUp(in.NodeId, limit)
+	n, done, err := u.copyUpPart(in.NodeId, limit)
+	defer done()
 	if err != nil {
 		return status(err)
 	}

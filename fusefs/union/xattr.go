@@ -124,7 +124,7 @@ func (u *FS) changeXattr(id uint64, name string, change func(*node, place) error
 	if mine(name) {
 		return unix.EOPNOTSUPP
 	}
-	n, err := u.copyUp(id, whole)
+	n, err := u.copyUp(id)
 	if err != nil {
 		return err
 	}
