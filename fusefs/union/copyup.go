@@ -192,14 +192,15 @@ func (u *FS) copyUpOnce(id uint64, limit int64) (*node, *openFile, error) {
 	for {
 		u.tab.Lock()
 		n, wait := u.byID[id], u.copying[id]
-		if n == nil && wait == nil && id < upperBit {
+		stale := n == nil && (id >= upperBit || u.left.has(id))
+		if n == nil && wait == nil && !stale {
 			u.copying[id] = make(chan struct{})
 		}
 		u.tab.Unlock()
 		switch {
 		case n != nil:
 			return n, nil, nil
-		case id >= upperBit:
+		case stale:
 			return nil, nil, unix.ESTALE
 		case wait == nil:
 			defer func() {
@@ -291,6 +292,7 @@ func (u *FS) install(tmp string, in *erofs.Inode, names []lowerName, f *openFile
 	}
 	u.tab.Lock()
 	n.gone = len(placed) == 0
+	n.stays = err != nil || !u.marks.fits(n.typ)
 	for _, a := range placed {
 		n.addName(a.dir, a.name)
 	}

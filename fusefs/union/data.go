@@ -14,9 +14,9 @@ func (u *FS) upper(h *handle) (*openFile, error) {
 	if f := h.file.Load(); f != nil {
 		return f, nil
 	}
-	n := u.node(h.id)
+	n, err := u.known(h.id)
 	if n == nil {
-		return nil, nil
+		return nil, err
 	}
 	// It was copied up after it was opened.
 	u.mu.RLock()

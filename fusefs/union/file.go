@@ -76,7 +76,7 @@ func (u *FS) openLower(id uint64, out *fuse.OpenOut) bool {
 	}
 	u.tab.Lock()
 	defer u.tab.Unlock()
-	if u.byID[id] != nil {
+	if u.byID[id] != nil || u.left.has(id) {
 		return false
 	}
 	u.lowerOpen[id]++
@@ -230,6 +230,13 @@ func (u *FS) release(h *handle) {
 		}
 		u.tab.Unlock()
 	}
+	if u.releaseOf(n, h) {
+		u.forget(n)
+	}
+}
+
+// releaseOf tells whether the node is one that only its handles have kept.
+func (u *FS) releaseOf(n *node, h *handle) bool {
 	n.io.Lock()
 	defer n.io.Unlock()
 	if h.passed {
@@ -240,4 +247,12 @@ func (u *FS) release(h *handle) {
 	if f := h.file.Swap(nil); f != nil {
 		u.putFile(n, f)
 	}
+	if n.cached+n.passed > 0 {
+		return false
+	}
+	u.tab.Lock()
+	defer u.tab.Unlock()
+	closing := n.closing
+	n.closing = false
+	return closing
 }

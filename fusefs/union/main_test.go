@@ -1,6 +1,7 @@
 package union
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -79,6 +80,7 @@ type mounted struct {
 	user        int // who serves it, if not root
 
 	server *exec.Cmd
+	out    *bufio.Reader // what it says
 }
 
 // newUnion mounts a union over a layer of what is in lower.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -66,6 +67,16 @@ func (j *job) serve() error {
 		fmt.Println("mounted")
 		waited <- err
 	}()
+	counts := make(chan os.Signal, 1)
+	signal.Notify(counts, unix.SIGUSR1)
+	defer signal.Stop(counts)
+	go func() {
+		for range counts {
+			u.tab.Lock()
+			fmt.Println(len(u.byID), u.kept)
+			u.tab.Unlock()
+		}
+	}()
 	server.Serve()
 	if err := errors.Join(<-waited, u.Close(), view.Close()); err != nil {
 		return err
@@ -101,7 +112,8 @@ func (m *mounted) mount() {
 	out, err := cmd.StdoutPipe()
 	must(m.tb, err)
 	must(m.tb, cmd.Start())
-	line, err := bufio.NewReader(out).ReadString('\n')
+	m.out = bufio.NewReader(out)
+	line, err := m.out.ReadString('\n')
 	if err != nil {
 		m.tb.Fatalf("serve: %q %v", line, err)
 	}

@@ -75,7 +75,7 @@ type FS struct {
 	lists           listCache
 	origin          string // what marks a copy of one of view's files
 	uid, gid, umask uint32
-	inherited       bool // the upper directory was not empty in the beginning
+	origins         atomic.Bool // there may be copies in the upper directory that have no node
 	server          *fuse.Server
 	pass            atomic.Bool // files of the upper directory are handed to the kernel
 	writeback       bool
@@ -90,10 +90,12 @@ type FS struct {
 	nextID    uint64
 	lowerOpen map[uint64]int // by node id: how often a file without a node is open
 	lowerGone map[uint64]struct{}
+	left      numberSet // what was copied up and has no node any more
 	copying   map[uint64]chan struct{}
 	handles   map[uint64]*handle
 	nextFH    uint64
-	kept      int // how many nodes keep a descriptor
+	doubtful  []*node // that may have been forgotten
+	kept      int     // how many nodes keep a descriptor
 }
 
 // New makes the union of a container and an upper directory. The view must stay open
@@ -104,7 +106,7 @@ func New(view *cas.View, o Options) (_ *FS, err error) {
 		view:          view, volatile: o.Volatile, work: -1,
 		uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), umask: processUmask(),
 		byID: map[uint64]*node{}, byIno: map[uint64]*node{}, nextID: upperBit,
-		lowerOpen: map[uint64]int{}, lowerGone: map[uint64]struct{}{}, copying: map[uint64]chan struct{}{},
+		lowerOpen: map[uint64]int{}, lowerGone: map[uint64]struct{}{}, left: numberSet{}, copying: map[uint64]chan struct{}{},
 		handles: map[uint64]*handle{},
 	}
 	u.maxKept = maxKept()
@@ -149,7 +151,7 @@ func (u *FS) openRoot(upper string) error {
 	}
 	u.byID[u.root.id], u.byIno[st.Ino] = u.root, u.root
 	dents, err := readDents(fd)
-	u.inherited = len(dents) > 0
+	u.origins.Store(len(dents) > 0)
 	return err
 }
 
