@@ -77,7 +77,8 @@ type mounted struct {
 	layers      []digest.Digest
 	store       *cas.Store
 	o           Options
-	user        int // who serves it, if not root
+	user        int    // who serves it, if not root
+	files       uint64 // how many files the server may have open, if not as many as any
 
 	server *exec.Cmd
 	out    *bufio.Reader // what it says

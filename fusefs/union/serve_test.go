@@ -27,6 +27,7 @@ type job struct {
 	Store, Dir string
 	Layers     []digest.Digest
 	Options    Options
+	Files      uint64 // how many files the server may have open
 }
 
 func serveForTest() {
@@ -42,6 +43,11 @@ func serveForTest() {
 }
 
 func (j *job) serve() error {
+	if j.Files > 0 {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: j.Files, Max: j.Files}); err != nil {
+			return err
+		}
+	}
 	s, err := cas.Open(j.Store)
 	if err != nil {
 		return err
@@ -90,7 +96,7 @@ func (j *job) serve() error {
 // mount has the union served by a process of its own.
 func (m *mounted) mount() {
 	m.tb.Helper()
-	j := job{m.store.Dir(), m.dir, m.layers, m.o}
+	j := job{m.store.Dir(), m.dir, m.layers, m.o, m.files}
 	j.Options.Upper, j.Options.Work = m.upper, m.work
 	cmd := exec.Command("/proc/self/exe")
 	if m.user != 0 {

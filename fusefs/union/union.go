@@ -16,6 +16,11 @@
 //     before it was copied up; in overlayfs it is not so.
 //   - Only the union changes what it shows. So the kernel may keep all of it.
 //
+// What is synced is on the disk: files and directories by fsync(2), everything when the union
+// is closed, as overlayfs does it. sync(2) and syncfs(2) have the kernel hand over what it has
+// collected, but it tells no FUSE server of them that is not a device (fs/fuse/inode.c of
+// Linux, fuse_sync_fs).
+//
 // It serves requests and does no more: mounting is its caller's, with what
 // [FS.Configure] asks for. It needs /proc, and that nobody else writes to the
 // upper directory.
@@ -155,7 +160,8 @@ func (u *FS) openRoot(upper string) error {
 	return err
 }
 
-// Close gives back what the union holds. It must not be mounted any more.
+// Close gives back what the union holds, and syncs what was written. It must not be mounted
+// any more.
 func (u *FS) Close() error {
 	u.dirs.close()
 	for _, h := range u.handles {
@@ -167,6 +173,9 @@ func (u *FS) Close() error {
 	var err error
 	if u.work >= 0 {
 		err = u.marks.close(u)
+		if !u.volatile {
+			err = errors.Join(err, retry(func() error { return unix.Syncfs(u.work) }))
+		}
 		err = errors.Join(err, unix.Close(u.work))
 		u.work = -1
 	}
