@@ -111,7 +111,7 @@ func openReadOnly(dir string) (*Mount, error) {
 		unix.Close(fd)
 		return nil, classify(fmt.Errorf("make clone of %s read-only: %w", dir, err))
 	}
-	return &Mount{fd: fd}, nil
+	return mountOf(fd), nil
 }
 
 // unpackLayers gives the directories that make up a container, top first, and
