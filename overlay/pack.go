@@ -22,6 +22,8 @@ type PackOptions struct {
 	// Root is what the layer says of the root directory, in the place of what
 	// the directory itself looks like; its Name is "./".
 	Root *tarstream.Entry
+	// Owners, if not nil, says who a file belongs to in the layer, for its user and group.
+	Owners func(uid, gid uint32) (uint32, uint32)
 	// Flat is given for an upper directory in which everything belongs to one user.
 	Flat *Flat
 }
@@ -49,7 +51,7 @@ const (
 // change the directory meanwhile; where that is noticed it is an error.
 func Pack(ctx context.Context, w io.Writer, dir *os.File, o PackOptions) error {
 	p := &packer{
-		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, flat: o.Flat, root: int(dir.Fd()),
+		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, owners: o.Owners, flat: o.Flat, root: int(dir.Fd()),
 		links: map[inode]firstName{}, xattrs: newXattrReader(), buf: make([]byte, 1<<20),
 	}
 	err := p.packRoot()
@@ -76,6 +78,7 @@ type packer struct {
 	root   int
 	upper  bool
 	like   *tarstream.Entry // of the root directory; nil: as it is
+	owners func(uid, gid uint32) (uint32, uint32)
 	flat   *Flat
 	below  lookupBelow
 	links  map[inode]firstName // files with several names
@@ -173,7 +176,7 @@ func (p *packer) dirHeader(fd int, path string) (inode, error) {
 	if name == "" {
 		name = "./"
 	}
-	e := newEntry(name, tarstream.TypeDir, &st)
+	e := p.newEntry(name, tarstream.TypeDir, &st)
 	e.Xattrs = xs
 	if p.flat != nil {
 		if err := p.flatten(e, fd, "", m); err != nil {
@@ -239,7 +242,7 @@ func (p *packer) packEntry(dirfd int, dir string, d dent) (sub int, err error) {
 
 // packSpecial packs a symbolic link, device or FIFO.
 func (p *packer) packSpecial(dirfd int, dir, name string, st *unix.Stat_t) error {
-	e := newEntry(dir+name, 0, st)
+	e := p.newEntry(dir+name, 0, st)
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
 		e.Type = tarstream.TypeSymlink
@@ -301,10 +304,14 @@ func (p *packer) hardLink(e *tarstream.Entry, st *unix.Stat_t) (bool, error) {
 	return true, p.w.WriteHeader(e)
 }
 
-func newEntry(name string, typ byte, st *unix.Stat_t) *tarstream.Entry {
+func (p *packer) newEntry(name string, typ byte, st *unix.Stat_t) *tarstream.Entry {
+	uid, gid := st.Uid, st.Gid
+	if p.owners != nil {
+		uid, gid = p.owners(uid, gid)
+	}
 	return &tarstream.Entry{
 		Name: name, Type: typ,
-		Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
+		Mode: st.Mode & 0o7777, UID: uid, GID: gid,
 		MtimeSec: st.Mtim.Sec, MtimeNsec: uint32(st.Mtim.Nsec),
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/mountfd"
 )
 
 // A lower is a layer of an overlayfs.
@@ -100,13 +102,13 @@ func openOverlay(l *lowers, o *Options, x xino) (*Mount, error) {
 	fd, detached, err := mountOverlay(*l, o, x)
 	switch {
 	case err == nil && detached:
-		return &Mount{fd: fd, recipe: l.recipe(o, x)}, nil
+		return &Mount{mountfd.Of(fd), l.recipe(o, x)}, nil
 	case err == nil:
-		return &Mount{fd: fd}, nil
+		return mountOf(fd), nil
 	case o.Upper == "":
 		return nil, fmt.Errorf("mount overlayfs of %d layers, read-only: %w", len(*l), noOverlay(err))
 	case overlaysWithout(l, x):
-		if fault := upperFault(o.Upper, o.Work); fault != nil {
+		if fault := UpperFault(o.Upper, o.Work); fault != nil {
 			return nil, fault
 		}
 		err = fmt.Errorf("%w: %w", ErrUpper, err)
@@ -124,9 +126,9 @@ func noOverlay(err error) error {
 	return err
 }
 
-// probeOverlay mounts an overlayfs of two empty directories, to find out whether that
+// ProbeOverlay mounts an overlayfs of two empty directories, to find out whether that
 // works before anything is done that only it could use.
-func probeOverlay() error {
+func ProbeOverlay() error {
 	var l lowers
 	defer l.close()
 	for range 2 {
@@ -320,7 +322,11 @@ func attachNamed(l lowers) ([]string, error) {
 
 func setOverlayOptions(c *fsContext, o *Options, x xino, volatile bool) {
 	for _, kv := range overlayOptions(o, x) {
-		c.setString(kv[0], kv[1])
+		if kv[1] == "" {
+			c.setFlag(kv[0])
+		} else {
+			c.setString(kv[0], kv[1])
+		}
 	}
 	if volatile && o.Upper != "" {
 		c.setFlag("volatile")
@@ -336,6 +342,11 @@ func overlayOptions(o *Options, x xino) [][2]string {
 	source := o.Source
 	if source == "" {
 		source = "plash"
+	}
+	if inUserNamespace() {
+		// Marks are user.overlay.* (Linux 5.11), and neither redirects nor metacopy
+		// may be spoken of.
+		return [][2]string{{"source", source}, {"userxattr", ""}, {"index", "off"}, {"xino", string(x)}}
 	}
 	return [][2]string{
 		{"source", source},
@@ -373,7 +384,7 @@ func openEmpty(o *Options) (*Mount, error) {
 		return nil, err
 	}
 	if o.Upper == "" && len(o.Below) == 0 {
-		return &Mount{fd: empty.fd}, nil
+		return mountOf(empty.fd), nil
 	}
 	l := lowers{empty}
 	defer l.close()

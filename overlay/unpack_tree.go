@@ -25,6 +25,7 @@ type unpacker struct {
 	ctx   context.Context
 	ix    *cas.Index
 	root  int
+	flat  bool // see Options
 	blobs *blobFiles
 
 	mu    sync.Mutex
@@ -49,7 +50,7 @@ type linkSource struct {
 }
 
 // unpackTree makes the tree of ix in dir, an empty directory of our own.
-func unpackTree(ctx context.Context, s *cas.Store, ix *cas.Index, dir string) (err error) {
+func unpackTree(ctx context.Context, s *cas.Store, ix *cas.Index, dir string, flat bool) (err error) {
 	root, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: dir, Err: err}
@@ -61,7 +62,7 @@ func unpackTree(ctx context.Context, s *cas.Store, ix *cas.Index, dir string) (e
 		return fmt.Errorf("remove default ACL of %s: %w", dir, err)
 	}
 	u := &unpacker{
-		ctx: ctx, ix: ix, root: root,
+		ctx: ctx, ix: ix, root: root, flat: flat,
 		blobs: newBlobFiles(s, ix),
 		jobs:  []unpackJob{{nid: ix.Root()}},
 		links: map[erofs.NID]*linkSource{},
@@ -235,6 +236,9 @@ func (u *unpacker) makeEntry(dirfd int, name, path string, in *erofs.Inode, buf 
 			return fmt.Errorf("make symbolic link: %w", err)
 		}
 	case unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK:
+		if t := in.Mode & unix.S_IFMT; u.flat && in.Rdev != 0 && (t == unix.S_IFCHR || t == unix.S_IFBLK) {
+			return nil
+		}
 		if err := unix.Mknodat(dirfd, name, in.Mode&unix.S_IFMT|0o600, int(in.Rdev)); err != nil {
 			return fmt.Errorf("make device or fifo: %w", err)
 		}
@@ -249,8 +253,10 @@ func (u *unpacker) makeEntry(dirfd int, name, path string, in *erofs.Inode, buf 
 // capabilities, an ACL is part of the mode, and everything changes times. Fd is
 // the entry itself if it is a file or directory, else -1.
 func (u *unpacker) setAttrs(dirfd int, in *erofs.Inode, name string, fd int) error {
-	if err := unix.Fchownat(dirfd, name, int(in.UID), int(in.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("set owner: %w", err)
+	if !u.flat {
+		if err := unix.Fchownat(dirfd, name, int(in.UID), int(in.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("set owner: %w", err)
+		}
 	}
 	if !in.IsSymlink() {
 		if err := unix.Fchmodat(dirfd, name, in.Mode&0o7777, 0); err != nil {
@@ -262,6 +268,12 @@ func (u *unpacker) setAttrs(dirfd int, in *erofs.Inode, name string, fd int) err
 		return err
 	}
 	for _, x := range xattrs {
+		if mark, ok := overlayMark(x.Name); ok {
+			x.Name = markName(mark)
+		}
+		if u.flat && !flatXattr(x.Name) {
+			continue
+		}
 		if fd >= 0 {
 			err = unix.Fsetxattr(fd, x.Name, x.Value, 0)
 		} else {

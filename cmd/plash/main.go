@@ -80,6 +80,10 @@ func plash(argv []string, s streams) int {
 			err = &signalError{sig: sig, err: err}
 		}
 	}
+	var end *runtime.EndError
+	if errors.As(err, &end) {
+		end.Raise()
+	}
 	return s.report(c.name, err)
 }
 
