@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"importexport/imageserver": {},
 	"runtime":                  {"overlay", "fusefs", "container", "cas", "replay"},
 	"runtime/hosttest":         {},
+	"runtime/rootemu":          {"overlay", "cas"},
 	"overlay":                  {"cas", "mountfd", "replay"},
 	"overlay/treetest":         {},
 	"fusefs":                   {"cas", "mountfd"},
