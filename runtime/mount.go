@@ -40,7 +40,7 @@ func Mount(ctx context.Context, st *container.Store, id container.ID, dir string
 	}
 	return withImage(ctx, st, id, func(im *image) error {
 		im.log = logFor(im.log)
-		m, err := im.open(ctx, overlay.Options{Upper: o.Upper, Work: o.Work})
+		m, err := im.openKept(ctx, overlay.Options{Upper: o.Upper, Work: o.Work})
 		if err != nil {
 			return err
 		}

@@ -239,7 +239,11 @@ func (r *run) openKept(ctx context.Context, im *image) error {
 }
 
 func (r *run) open(ctx context.Context, im *image, at string, o overlay.Options) error {
-	m, err := im.open(ctx, o)
+	open := im.open
+	if at == o.Upper {
+		open = im.openKept
+	}
+	m, err := open(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,12 @@ type Login struct {
 
 // LogIn makes a directory for a plain user, which is the caller's to remove. It needs root.
 func LogIn(name string) (*Login, error) {
+	// Not in the directory of a test, which others may not enter; and where runs share it.
+	return LogInAt(name, "/tmp")
+}
+
+// LogInAt makes it in a directory that the user can enter.
+func LogInAt(name, dir string) (*Login, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
 		return nil, fmt.Errorf("%w (`scripts/deps test` makes the users of tests)", err)
@@ -38,8 +44,7 @@ func LogIn(name string) (*Login, error) {
 	if l.gid, err = strconv.Atoi(u.Gid); err != nil {
 		return nil, err
 	}
-	// Not in the directory of a test, which others may not enter; and where runs share it.
-	if l.Dir, err = os.MkdirTemp("/tmp", "plash-"+name); err != nil {
+	if l.Dir, err = os.MkdirTemp(dir, "plash-"+name); err != nil {
 		return nil, err
 	}
 	return l, os.Chown(l.Dir, l.uid, l.gid)
@@ -84,6 +89,13 @@ func RunAs(t *testing.T, name, tests string, flags ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.Run(t, tests, nil, flags...)
+}
+
+// Run is RunAs for a user who is logged in, with more variables in his environment; his directory
+// is removed at the end.
+func (l *Login) Run(t *testing.T, tests string, env []string, flags ...string) {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := os.RemoveAll(l.Dir); err != nil {
 			t.Error(err)
@@ -101,8 +113,9 @@ func RunAs(t *testing.T, name, tests string, flags ...string) {
 	}
 	// Longer than any test takes, shorter than the limit of the calling one.
 	flags = append(flags, "-test.timeout=5m")
-	out, err := l.Command(program, append([]string{"-test.v", "-test.run", tests}, flags...)...).CombinedOutput()
-	if err != nil {
+	cmd := l.Command(program, append([]string{"-test.v", "-test.run", tests}, flags...)...)
+	cmd.Env = append(cmd.Env, env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 }
