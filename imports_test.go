@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"runtime":                  {"overlay", "fusefs", "container", "cas", "replay"},
 	"runtime/hosttest":         {},
 	"overlay":                  {"cas", "replay"},
+	"overlay/copytree":         {"overlay", "cas"},
 	"overlay/treetest":         {},
 	"fusefs":                   {"cas"},
 	"fusefs/posixtest":         {},

@@ -18,7 +18,7 @@ type restorer struct {
 	t   *Tree
 	u   *unpacker
 	s   *scanner
-	bin *os.File
+	bin func() (*os.File, error)
 	buf []byte
 
 	moved int                   // into bin
@@ -26,7 +26,7 @@ type restorer struct {
 	fix   map[erofs.NID]scanJob // directories that need their own attributes again
 }
 
-func (t *Tree) restore(ctx context.Context, s *scanner, bin *os.File) (err error) {
+func (t *Tree) restore(ctx context.Context, s *scanner, bin func() (*os.File, error)) (err error) {
 	r := &restorer{t: t, u: t.unpacker(ctx), s: s, bin: bin, buf: make([]byte, 1<<20), fix: map[erofs.NID]scanJob{}}
 	defer func() { err = errors.Join(err, r.u.blobs.close()) }()
 	if err := r.addLinked(); err != nil {
@@ -92,14 +92,18 @@ func (r *restorer) clear(d *difference) error {
 		return err
 	}
 	defer unix.Close(fd)
+	bin, err := r.bin()
+	if err != nil {
+		return err
+	}
 	r.moved++
 	to := strconv.Itoa(r.moved)
-	err = unix.Renameat(fd, name, int(r.bin.Fd()), to)
+	err = unix.Renameat(fd, name, int(bin.Fd()), to)
 	if errors.Is(err, unix.EPERM) && cas.ClearImmutable(fd, name) {
-		err = unix.Renameat(fd, name, int(r.bin.Fd()), to)
+		err = unix.Renameat(fd, name, int(bin.Fd()), to)
 	}
 	if errors.Is(err, unix.EACCES) && r.t.user && unix.Fchmodat(fd, name, 0o700, 0) == nil {
-		err = unix.Renameat(fd, name, int(r.bin.Fd()), to) // a directory's ".." changes
+		err = unix.Renameat(fd, name, int(bin.Fd()), to) // a directory's ".." changes
 	}
 	if err != nil {
 		return fmt.Errorf("move out of the way: %w", err)

@@ -85,11 +85,11 @@ func (t *Tree) trust(ctx context.Context, doubtful []string) (*scanner, error) {
 
 // SetRight makes the tree what the index says, and tells whether anything had to be
 // done, after which the manifest is another one. What is in the way is moved to the
-// empty directory bin, on the same filesystem, for the caller to delete.
+// empty directory that bin gives, on the same filesystem, for the caller to delete.
 //
 // If there is an error the tree may be half right, and the manifest is worthless; the
 // one of before still fits.
-func (t *Tree) SetRight(ctx context.Context, bin *os.File) (changed bool, err error) {
+func (t *Tree) SetRight(ctx context.Context, bin func() (*os.File, error)) (changed bool, err error) {
 	s := newScanner(ctx, int(t.root.Fd()), t.ix.Image, t.m)
 	diffs, err := s.all()
 	if err == nil && len(diffs) > 0 {
@@ -105,7 +105,7 @@ func (t *Tree) SetRight(ctx context.Context, bin *os.File) (changed bool, err er
 // another tree in it have become a layer of this one. Doubtful are the paths that were
 // not packed: what lies at and below them is made anew. It is [Tree.SetRight] for the
 // rest.
-func (t *Tree) Adopt(ctx context.Context, doubtful []string, bin *os.File) error {
+func (t *Tree) Adopt(ctx context.Context, doubtful []string, bin func() (*os.File, error)) error {
 	s, err := t.trust(ctx, doubtful)
 	if err == nil && len(s.diffs) > 0 {
 		err = t.restore(ctx, s, bin)

@@ -148,7 +148,7 @@ func TestTreePackWithout(t *testing.T) {
 	// What was left out is not in the tree of the new layer either.
 	shell(t, tree.dir, ": >etc/passwd")
 	next := openTestTree(t, s, append(slices.Clone(layers), layer), tree.dir)
-	must(t, next.withBin(func(bin *os.File) error { return next.Adopt(t.Context(), without, bin) }))
+	must(t, next.withBin(func(bin func() (*os.File, error)) error { return next.Adopt(t.Context(), without, bin) }))
 	got := dump(t, tree.dir)
 	for _, line := range strings.Split(dump(t, src), "\n") {
 		if !strings.HasPrefix(line, `"etc/passwd"`) && !strings.HasPrefix(line, `"."`) && !strings.Contains(got, line) {

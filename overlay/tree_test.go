@@ -59,7 +59,7 @@ func (t *testTree) setRight() (changed bool, err error) {
 	m, err := DecodeManifest(t.m.Encode())
 	must(t.tb, err)
 	t.m = m
-	err = t.withBin(func(bin *os.File) error {
+	err = t.withBin(func(bin func() (*os.File, error)) error {
 		changed, err = t.SetRight(t.tb.Context(), bin)
 		return err
 	})
@@ -69,14 +69,14 @@ func (t *testTree) setRight() (changed bool, err error) {
 	return changed, err
 }
 
-func (t *testTree) withBin(f func(bin *os.File) error) error {
+func (t *testTree) withBin(f func(bin func() (*os.File, error)) error) error {
 	sc, err := t.store.Scratch("bin")
 	must(t.tb, err)
 	defer func() { must(t.tb, sc.Remove()) }()
 	bin, err := os.Open(sc.Path())
 	must(t.tb, err)
 	defer bin.Close()
-	return f(bin)
+	return f(func() (*os.File, error) { return bin, nil })
 }
 
 // randomLayer is a layer of a random tree, and its dump.
@@ -251,7 +251,7 @@ func TestTreeConform(t *testing.T) {
 					last = newTestTree(tb, s.Store, layers, filepath.Join(s.Dir(), fmt.Sprint("copy", n)), nil)
 				} else {
 					next := openTestTree(tb, s.Store, layers, last.dir)
-					must(tb, next.withBin(func(bin *os.File) error { return next.Adopt(context.Background(), nil, bin) }))
+					must(tb, next.withBin(func(bin func() (*os.File, error)) error { return next.Adopt(context.Background(), nil, bin) }))
 					next.settle()
 					last = next
 				}
