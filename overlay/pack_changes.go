@@ -31,20 +31,15 @@ type selection interface {
 // is not published yet. It is the layer that [PackUpper] would make of an upper
 // directory of overlayfs after the same changes, but for what only overlayfs does: a file that
 // was opened for writing and not written to is not in the layer, and of a file with
-// several names all are.
+// several names that was changed all are.
 //
 // What lies at and below the paths in without, and they themselves, are not looked at,
 // but their parents' times count. A plain user's files belong to root in the layer,
 // where they are not those that the container had.
 func (t *Tree) Pack(ctx context.Context, without []string) (*cas.Staged, error) {
-	s := newScanner(ctx, int(t.root.Fd()), t.ix.Image, t.m)
-	diffs, err := s.all()
+	c, err := t.changes(ctx, without)
 	if err != nil {
 		return nil, fmt.Errorf("find what changed in %s: %w", t.root.Name(), err)
-	}
-	c := &changes{t: t, merged: map[string][]dent{"": nil}, same: map[string]erofs.NID{}, without: without}
-	for i := range diffs {
-		c.add(&diffs[i])
 	}
 	for path := range c.merged {
 		slices.SortFunc(c.merged[path], func(a, b dent) int { return strings.Compare(a.name, b.name) })
@@ -71,10 +66,54 @@ type changes struct {
 	without []string
 }
 
-func (c *changes) add(d *difference) {
-	if c.leftOut(d.path) {
-		return
+func (t *Tree) changes(ctx context.Context, without []string) (_ *changes, err error) {
+	_, diffs, err := t.scan(ctx)
+	if err != nil {
+		return nil, err
 	}
+	c := &changes{t: t, merged: map[string][]dent{"": nil}, same: map[string]erofs.NID{}, without: without}
+	blobs := newBlobFiles(t.store, t.ix)
+	defer func() { err = errors.Join(err, blobs.close()) }()
+	compare := t.comparer(ctx, blobs)
+	for i := range diffs {
+		d := &diffs[i]
+		if c.leftOut(d.path) {
+			continue
+		}
+		as, err := c.asBefore(compare, d)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", "/"+d.path, err)
+		}
+		if !as {
+			c.add(d)
+		}
+	}
+	return c, nil
+}
+
+// asBefore tells whether only another name of a file was changed.
+func (c *changes) asBefore(compare *comparer, d *difference) (bool, error) {
+	if d.kind != changed || d.dir {
+		return false, nil
+	}
+	in, err := c.t.ix.Inode(d.nid)
+	if err != nil || in.Nlink < 2 {
+		return false, err
+	}
+	dir, name := splitName(d.path)
+	fd, err := openDirBelow(compare.root, dir)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Nlink >= uint64(in.Nlink) {
+		return false, err
+	}
+	return compare.file(fd, name, d.nid)
+}
+
+func (c *changes) add(d *difference) {
 	dir, name := splitName(d.path)
 	switch {
 	case d.kind == changed && d.dir:

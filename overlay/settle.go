@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -42,4 +43,51 @@ func touch(f *os.File) (int64, error) {
 		return 0, err
 	}
 	return stampOf(&st).ctime, nil
+}
+
+// TellsChanges tries whether the filesystem of dir, a directory of our own, sets the
+// ctime of a file also when it is written to through memory that was read before: tmpfs
+// does not, and what lies on one (an overlayfs) neither. There a manifest does not tell
+// all that was changed.
+func TellsChanges(ctx context.Context, dir string) (tells bool, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("try whether changes in %s can be told: %w", dir, err)
+		}
+	}()
+	var files [2]*os.File
+	for i := range files {
+		f, err := os.CreateTemp(dir, "probe")
+		if err != nil {
+			return false, err
+		}
+		defer func() { err = errors.Join(err, os.Remove(f.Name()), f.Close()) }()
+		files[i] = f
+	}
+	file, clock := files[0], files[1]
+	if _, err := file.Write([]byte("x")); err != nil {
+		return false, err
+	}
+	mem, err := unix.Mmap(int(file.Fd()), 0, 1, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
+		return true, nil // nobody can map files there
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, unix.Munmap(mem)) }()
+	read := mem[0]
+	before, err := touch(file)
+	if err == nil {
+		err = waitPast(ctx, clock, before)
+	}
+	if err != nil {
+		return false, err
+	}
+	mem[0] = read + 1
+	var st unix.Statx_t
+	if err := unix.Statx(int(file.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_CTIME, &st); err != nil {
+		return false, err
+	}
+	return stampOf(&st).ctime != before, nil
 }

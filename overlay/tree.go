@@ -23,6 +23,7 @@ type Tree struct {
 	root  *os.File
 	m     *Manifest
 	user  bool
+	wary  bool
 }
 
 // OpenTree gives the tree of an index that is in a directory, with the manifest that
@@ -34,6 +35,10 @@ func OpenTree(s *cas.Store, ix *cas.Index, dir *os.File, m *Manifest) *Tree {
 	}
 	return &Tree{store: s, ix: ix, root: dir, m: m, user: os.Geteuid() != 0}
 }
+
+// BeWary makes the tree read all files to find what was changed, for filesystems that
+// do not tell ([TellsChanges]).
+func (t *Tree) BeWary() { t.wary = true }
 
 // Manifest is the current manifest of the tree.
 func (t *Tree) Manifest() *Manifest { return t.m }
@@ -83,6 +88,18 @@ func (t *Tree) trust(ctx context.Context, doubtful []string) (*scanner, error) {
 	return s, err
 }
 
+// scan finds what is not as the manifest has it.
+func (t *Tree) scan(ctx context.Context) (s *scanner, diffs []difference, err error) {
+	s = newScanner(ctx, int(t.root.Fd()), t.ix.Image, t.m)
+	if t.wary {
+		blobs := newBlobFiles(t.store, t.ix)
+		defer func() { err = errors.Join(err, blobs.close()) }()
+		s.read = func() *comparer { return t.comparer(ctx, blobs) }
+	}
+	diffs, err = s.all()
+	return s, diffs, err
+}
+
 // SetRight makes the tree what the index says, and tells whether anything had to be
 // done, after which the manifest is another one. What is in the way is moved to the
 // empty directory that bin gives, on the same filesystem, for the caller to delete.
@@ -90,8 +107,7 @@ func (t *Tree) trust(ctx context.Context, doubtful []string) (*scanner, error) {
 // If there is an error the tree may be half right, and the manifest is worthless; the
 // one of before still fits.
 func (t *Tree) SetRight(ctx context.Context, bin func() (*os.File, error)) (changed bool, err error) {
-	s := newScanner(ctx, int(t.root.Fd()), t.ix.Image, t.m)
-	diffs, err := s.all()
+	s, diffs, err := t.scan(ctx)
 	if err == nil && len(diffs) > 0 {
 		err = t.restore(ctx, s, bin)
 	}

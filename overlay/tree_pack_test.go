@@ -21,6 +21,7 @@ var treeChanges = []string{
 	"chmod 600 dir/file; chmod 700 dir; chown 5:6 link",
 	"touch -d 2001-02-03 dir/sub/deep",
 	"rm dir/file",
+	"rm l2; ln file2 l4",
 	"rm -r dir",
 	"rm -r dir; mkdir dir; echo new >dir/only",
 	"rm -r dir; echo file >dir",
@@ -45,7 +46,7 @@ func TestTreePackSame(t *testing.T) {
 	s := newStore(t)
 	src := t.TempDir()
 	shell(t, src, `mkdir -p dir/sub; echo f >file; echo f >file2; setfattr -n user.x -v y file2
-		echo d >dir/file; echo e >dir/sub/deep; ln -s dir link; touch empty2; mknod null0 c 1 3; mkfifo fifo0
+		echo d >dir/file; echo e >dir/sub/deep; ln -s dir link; touch empty2; mknod null0 c 1 3; mkfifo fifo0; echo l >l1; ln l1 l2; ln l1 dir/l3
 		chown -h 7:8 link dir/file; chmod 4755 file2; find . -exec touch -h -d 2001-01-01 {} +`)
 	layers := []Layer{packLayer(t, s, src, false)}
 	tree := newTestTree(t, s, layers, filepath.Join(s.Dir(), "copy"), nil)

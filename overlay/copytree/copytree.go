@@ -11,7 +11,7 @@
 // Invariants:
 //   - Who takes a copy finds in it what the index says, and nothing that another has
 //     written. That is told by inode numbers and ctimes; on filesystems that do not
-//     set those for every change, a copy is used once.
+//     set those for every change, all files are read.
 //   - A copy is free if nobody has its lock, and no process has its root or working
 //     directory in it: a daemon that a run has left keeps its copy. The lock may be
 //     inherited by the command, and holds as long as any process has it open.
@@ -55,6 +55,7 @@ type Copy struct {
 	lock   *os.File
 	root   *os.File
 	tree   *overlay.Tree
+	wary   bool // of files that look unchanged
 }
 
 // Take gives a copy of the tree that layers (bottom first) make up, which nobody else
@@ -113,7 +114,7 @@ func (c *Copy) Become(layer digest.Digest, without []string) error {
 	}
 	// If this is killed in between, the manifest does not fit the name, and the
 	// copy is removed.
-	h := header{Boot: cas.BootID(), Chain: chainName(chain), Adopt: true, Doubtful: without}
+	h := header{Boot: cas.BootID(), Chain: chainName(chain), Adopt: true, Doubtful: without, Wary: c.wary}
 	err = writeManifest(c.dir, h, nil)
 	if err == nil {
 		err = os.Rename(c.dir, to)

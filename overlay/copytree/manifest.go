@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/overlay"
 )
 
@@ -15,10 +16,17 @@ import (
 type header struct {
 	Boot  string // the boot that it was written in
 	Chain string // of what the tree is a copy
+	// Wary says that the filesystem does not tell of all changes ([overlay.TellsChanges]).
+	Wary bool `json:",omitempty"`
 	// Adopt says that the tree is that of the chain, but for what is at and below the
 	// paths in Doubtful, and that there are no stamps yet.
 	Adopt    bool     `json:",omitempty"`
 	Doubtful []string `json:",omitempty"`
+}
+
+// fits tells whether a copy is one of a chain, made since the machine was started.
+func (h *header) fits(chain string) bool {
+	return h.Chain == chain && h.Boot == cas.BootID() && h.Boot != "0"
 }
 
 var errManifest = errors.New("damaged manifest")

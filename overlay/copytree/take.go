@@ -59,25 +59,22 @@ func (t *taker) tryFree(dir string, in *inhabitants) (*Copy, error) {
 	return nil, errors.Join(err, c.closeFiles())
 }
 
-// errUsedUp says that a copy cannot be set right.
-var errUsedUp = errors.New("it can be used once")
-
 // ready opens a copy that is free and sets it right.
 func (t *taker) ready(c *Copy) error {
 	h, m, err := readManifest(c.dir)
 	if err != nil {
 		return err
 	}
-	if h.Boot != cas.BootID() || h.Boot == "0" || h.Chain != t.chain {
+	if !h.fits(t.chain) {
 		return fmt.Errorf("%s: %w: another boot or chain", c.dir, errManifest)
 	}
 	if c.root, err = os.Open(c.Dir()); err != nil {
 		return fmt.Errorf("open copy: %w", err)
 	}
-	if !tellsChanges(c.root) {
-		return fmt.Errorf("%s: %w: its filesystem does not tell all changes", c.dir, errUsedUp)
-	}
 	c.tree = overlay.OpenTree(t.store, t.ix, c.root, m)
+	if c.wary = h.Wary; c.wary {
+		c.tree.BeWary()
+	}
 	changed, err := t.setRight(c, h)
 	if err == nil && changed {
 		err = c.keep(t.ctx)
@@ -124,7 +121,7 @@ func (c *Copy) keep(ctx context.Context) error {
 	if err := c.Settle(ctx); err != nil {
 		return err
 	}
-	h := header{Boot: cas.BootID(), Chain: chainName(cas.ChainID(c.layers))}
+	h := header{Boot: cas.BootID(), Chain: chainName(cas.ChainID(c.layers)), Wary: c.wary}
 	return writeManifest(c.dir, h, c.tree.Manifest())
 }
 
@@ -170,6 +167,13 @@ func (t *taker) fill(c *Copy, dirs []string) (err error) {
 	if err := t.copyTree(c, dirs); err != nil {
 		return err
 	}
+	tells, err := overlay.TellsChanges(t.ctx, c.dir)
+	if err != nil {
+		return err
+	}
+	if c.wary = !tells; c.wary {
+		c.tree.BeWary()
+	}
 	if err := c.keep(t.ctx); err != nil {
 		return err
 	}
@@ -181,7 +185,7 @@ func (t *taker) fill(c *Copy, dirs []string) (err error) {
 func (t *taker) copyTree(c *Copy, dirs []string) error {
 	for _, dir := range dirs {
 		h, m, err := readManifest(dir)
-		if err != nil || h.Chain != t.chain || h.Boot != cas.BootID() || m == nil || !tellsChanges(c.root) {
+		if err != nil || !h.fits(t.chain) || h.Wary || m == nil {
 			continue
 		}
 		root, err := os.Open(filepath.Join(dir, treeDir))
@@ -206,24 +210,3 @@ func (c *Copy) closeFiles() error {
 	}
 	return errors.Join(errs...)
 }
-
-// tellsChanges tells whether a directory's filesystem sets the ctime of a file for
-// every change, also one through memory: tmpfs does not, and of network filesystems
-// one cannot know.
-func tellsChanges(dir *os.File) bool {
-	var st unix.Statfs_t
-	if unix.Fstatfs(int(dir.Fd()), &st) != nil {
-		return false
-	}
-	switch uint32(st.Type) {
-	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, zfsMagic, bcachefsMagic:
-		return true
-	}
-	return false
-}
-
-// Numbers of filesystems that package unix does not have.
-const (
-	zfsMagic      = 0x2fc12fc1
-	bcachefsMagic = 0xca451a4e
-)
