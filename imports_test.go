@@ -108,6 +108,8 @@ var exceptions = map[string]string{
 	"runtime/init.go":                        "is the whole of the init process of a step",
 	"fusefs/serve.go":                        "is the whole of the server process of a mount",
 	"runtime/layer.go":                       "hands the process' own streams to the command, unless it is told others",
+	"runtime/stage.go":                       "hands the process' own streams to its stand-in",
+	"runtime/stage_main.go":                  "is the whole of a stage",
 }
 
 func TestProcessIsMains(t *testing.T) {

@@ -157,6 +157,19 @@ func (s *Store) path(elem ...string) string {
 // WriteFile durably replaces the file at rel, a path below the store's
 // directory: readers see the old content or the new one, also after a crash.
 func (s *Store) WriteFile(rel string, content []byte) error {
+	if err := s.write(rel, content, (*os.File).Sync); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(s.path(rel)))
+}
+
+// WriteHint replaces a file as WriteFile does, for what can be found out again: after a crash of
+// the machine it may be gone, or torn.
+func (s *Store) WriteHint(rel string, content []byte) error {
+	return s.write(rel, content, func(*os.File) error { return nil })
+}
+
+func (s *Store) write(rel string, content []byte, sync func(*os.File) error) error {
 	tmp := s.path("scratch", s.scratchName("file"))
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o644)
 	if err != nil {
@@ -164,7 +177,7 @@ func (s *Store) WriteFile(rel string, content []byte) error {
 	}
 	_, err = f.Write(content)
 	if err == nil {
-		err = f.Sync()
+		err = sync(f)
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
@@ -174,7 +187,7 @@ func (s *Store) WriteFile(rel string, content []byte) error {
 		os.Remove(tmp)
 		return fmt.Errorf("write %s: %w", rel, err)
 	}
-	return SyncDir(filepath.Dir(s.path(rel)))
+	return nil
 }
 
 // SyncDir makes the names in a directory durable.

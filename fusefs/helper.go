@@ -1,7 +1,6 @@
 package fusefs
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -49,16 +48,18 @@ func (m *Mount) attachByHelper(ctx context.Context, dir string, o *Options) erro
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	options := []string{"default_permissions", "subtype=" + subtype, fmt.Sprint("max_read=", maxRequest)}
+	options := []string{"subtype=" + subtype, fmt.Sprint("max_read=", maxRequest)}
 	if o.Upper == "" {
 		options = append(options, "ro")
 	}
 	if o.Source != "" {
 		options = append(options, "fsname="+strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(o.Source))
 	}
-	if allowsOthers() {
-		options = append(options, "allow_other")
+	if os.Geteuid() == 0 {
+		options = append(options, "default_permissions", "allow_other")
 	}
+	// A plain user sees all that is in his image, whoever it belongs to in there, as he may
+	// read the store; nobody else does.
 	// Not the socket itself: its end here is not to become a blocking one.
 	var socket int
 	if err := m.server.control(func(fd int) (err error) {
@@ -98,25 +99,6 @@ func unmountByHelper(dir string, lazy bool) error {
 		return fmt.Errorf("unmount %s: %w: %s", dir, err, bytes.TrimSpace(out))
 	}
 	return nil
-}
-
-// allowsOthers reports whether fusermount3 lets users mount for others than themselves,
-// root among them: fuse.conf, mount.fuse3(8).
-func allowsOthers() bool {
-	if os.Geteuid() == 0 {
-		return true
-	}
-	f, err := os.Open("/etc/fuse.conf")
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if strings.TrimSpace(lines.Text()) == "user_allow_other" {
-			return true
-		}
-	}
-	return false
 }
 
 // Unmount takes a mount away that AttachTo attached to a directory, also as a plain

@@ -127,6 +127,10 @@ func (m *Mount) AttachTo(dir string) error {
 		}
 		return nil
 	}
+	// fusermount3 would mount a directory on a file.
+	if fi, err := os.Stat(dir); err == nil && !fi.IsDir() {
+		return fmt.Errorf("attach mount to %s: %w", dir, unix.ENOTDIR)
+	}
 	if err := m.attach(dir); err != nil {
 		return err
 	}

@@ -156,6 +156,7 @@ func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.
 	if err != nil {
 		return nil, nil, err
 	}
+	view.MapOwners(presentOwners())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, view.Close())

@@ -19,13 +19,31 @@ func PackUpper(ctx context.Context, s *cas.Store, dir *os.File) (*cas.Staged, er
 // PackContent packs the plain content of a directory as a layer that goes on top of
 // layers, and takes it into the store in the same pass. What dir itself looks like
 // is not content: the root keeps owner, mode, time and attributes that it has in
-// the layers, if there are any.
+// the layers, if there are any. What belongs to a caller who is not root belongs to root
+// in the layer, as it does while he builds one.
 func PackContent(ctx context.Context, s *cas.Store, layers []Layer, dir *os.File) (*cas.Staged, error) {
 	root, err := rootOf(ctx, s, layers)
 	if err != nil {
 		return nil, err
 	}
-	return ingestPacked(ctx, s, dir, PackOptions{Root: root})
+	return ingestPacked(ctx, s, dir, PackOptions{Root: root, Owners: ownToRoot()})
+}
+
+// ownToRoot makes files of the caller root's, if he is not root.
+func ownToRoot() func(uid, gid uint32) (uint32, uint32) {
+	me, mine := uint32(os.Geteuid()), uint32(os.Getegid())
+	if me == 0 {
+		return nil
+	}
+	return func(uid, gid uint32) (uint32, uint32) {
+		if uid == me {
+			uid = 0
+		}
+		if gid == mine {
+			gid = 0
+		}
+		return uid, gid
+	}
 }
 
 func ingestPacked(ctx context.Context, s *cas.Store, dir *os.File, o PackOptions) (*cas.Staged, error) {

@@ -75,7 +75,7 @@ func mountOverlay2(dirs []string, o *Options, target string, options [][2]string
 			source = kv[1]
 			continue
 		}
-		data = append(data, kv[0]+"="+kv[1])
+		data = append(data, strings.TrimSuffix(kv[0]+"="+kv[1], "="))
 	}
 	if volatile && o.Upper != "" {
 		data = append(data, "volatile")

@@ -79,6 +79,9 @@ type Options struct {
 	// Below are directories that go below all layers, top first: they show
 	// where no layer has anything, as mount points that the image lacks.
 	Below []string
+	// Flat says that not all users of an image can be told apart here: unpacked files
+	// belong to the caller, and devices are left out.
+	Flat bool
 	// Source is what mount tables show as source. The kernel wants to see the
 	// index there when an index is mounted alone, read-only.
 	Source string

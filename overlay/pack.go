@@ -22,6 +22,8 @@ type PackOptions struct {
 	// Root is what the layer says of the root directory, in the place of what
 	// the directory itself looks like; its Name is "./".
 	Root *tarstream.Entry
+	// Owners, if not nil, says who a file belongs to in the layer, for its user and group.
+	Owners func(uid, gid uint32) (uint32, uint32)
 
 	only selection // nil: all of it
 }
@@ -49,7 +51,7 @@ const (
 // change the directory meanwhile; where that is noticed it is an error.
 func Pack(ctx context.Context, w io.Writer, dir *os.File, o PackOptions) error {
 	p := &packer{
-		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, only: o.only, root: int(dir.Fd()),
+		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, owners: o.Owners, only: o.only, root: int(dir.Fd()),
 		links: map[inode]string{}, xattrs: newXattrReader(), buf: make([]byte, 1<<20),
 	}
 	err := p.packRoot()
@@ -71,6 +73,7 @@ type packer struct {
 	upper  bool
 	like   *tarstream.Entry // of the root directory; nil: as it is
 	only   selection        // nil: all
+	owners func(uid, gid uint32) (uint32, uint32)
 	links  map[inode]string // files with several names: the first of them
 	xattrs *xattrReader
 	buf    []byte
@@ -300,9 +303,13 @@ func (p *packer) hardLink(e *tarstream.Entry, st *unix.Stat_t) (bool, error) {
 
 // newEntry describes the file at path, under a name that may be another one.
 func (p *packer) newEntry(name, path string, typ byte, st *unix.Stat_t) (*tarstream.Entry, error) {
+	uid, gid := st.Uid, st.Gid
+	if p.owners != nil {
+		uid, gid = p.owners(uid, gid)
+	}
 	e := &tarstream.Entry{
 		Name: name, Type: typ,
-		Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
+		Mode: st.Mode & 0o7777, UID: uid, GID: gid,
 		MtimeSec: st.Mtim.Sec, MtimeNsec: uint32(st.Mtim.Nsec),
 	}
 	if p.only == nil {

@@ -124,9 +124,9 @@ func noOverlay(err error) error {
 	return err
 }
 
-// probeOverlay mounts an overlayfs of two empty directories, to find out whether that
+// ProbeOverlay mounts an overlayfs of two empty directories, to find out whether that
 // works before anything is done that only it could use.
-func probeOverlay() error {
+func ProbeOverlay() error {
 	var l lowers
 	defer l.close()
 	for range 2 {
@@ -320,7 +320,11 @@ func attachNamed(l lowers) ([]string, error) {
 
 func setOverlayOptions(c *fsContext, o *Options, x xino, volatile bool) {
 	for _, kv := range overlayOptions(o, x) {
-		c.setString(kv[0], kv[1])
+		if kv[1] == "" {
+			c.setFlag(kv[0])
+		} else {
+			c.setString(kv[0], kv[1])
+		}
 	}
 	if volatile && o.Upper != "" {
 		c.setFlag("volatile")
@@ -336,6 +340,11 @@ func overlayOptions(o *Options, x xino) [][2]string {
 	source := o.Source
 	if source == "" {
 		source = "plash"
+	}
+	if inUserNamespace() {
+		// Marks are user.overlay.* (Linux 5.11), and neither redirects nor metacopy
+		// may be spoken of.
+		return [][2]string{{"source", source}, {"userxattr", ""}, {"index", "off"}, {"xino", string(x)}}
 	}
 	return [][2]string{
 		{"source", source},

@@ -34,12 +34,17 @@ func openUnpacked(ctx context.Context, s *cas.Store, layers []Layer, o *Options)
 		return nil, err
 	}
 	detached := !force.mount2 && hasDetachedMounts()
-	if detached && (o.Upper != "" || len(o.Below) > 0) {
-		if err := probeOverlay(); err != nil {
+	if detached {
+		if err := probeClone(s.Dir()); err != nil {
 			return nil, err
 		}
 	}
-	dirs, err := unpackLayers(ctx, s, layers)
+	if detached && (o.Upper != "" || len(o.Below) > 0) {
+		if err := ProbeOverlay(); err != nil {
+			return nil, err
+		}
+	}
+	dirs, err := unpackLayers(ctx, s, layers, o.Flat)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +83,16 @@ func hasDetachedMounts() bool {
 	return !errors.Is(err, unix.ENOSYS)
 }
 
+// probeClone finds out whether directories can be mounted, before anything is unpacked that
+// could only be looked at so.
+func probeClone(dir string) error {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return classify(fmt.Errorf("clone mount of %s: %w", dir, err))
+	}
+	return unix.Close(fd)
+}
+
 // openReadOnly gives a detached read-only view of a directory.
 func openReadOnly(dir string) (*Mount, error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
@@ -101,7 +116,7 @@ func openReadOnly(dir string) (*Mount, error) {
 
 // unpackLayers gives the directories that make up a container, top first, and
 // unpacks what is not there yet.
-func unpackLayers(ctx context.Context, s *cas.Store, layers []Layer) ([]string, error) {
+func unpackLayers(ctx context.Context, s *cas.Store, layers []Layer, flat bool) ([]string, error) {
 	if len(layers) == 0 {
 		return []string{filepath.Join(s.Dir(), unpackedEmpty)}, nil
 	}
@@ -112,7 +127,7 @@ func unpackLayers(ctx context.Context, s *cas.Store, layers []Layer) ([]string, 
 	var dirs []string
 	for i := len(layers) - 1; i >= merged; i-- {
 		d := layers[i].Digest
-		dir, err := unpackOnce(ctx, s, unpackedLayers, d, func() (*cas.Index, error) {
+		dir, err := unpackOnce(ctx, s, unpackedLayers, d, flat, func() (*cas.Index, error) {
 			return s.Index(ctx, d)
 		})
 		if err != nil {
@@ -121,7 +136,7 @@ func unpackLayers(ctx context.Context, s *cas.Store, layers []Layer) ([]string, 
 		dirs = append(dirs, dir)
 	}
 	chain := digests(layers[:merged])
-	dir, err := unpackOnce(ctx, s, unpackedChains, cas.ChainID(chain), func() (*cas.Index, error) {
+	dir, err := unpackOnce(ctx, s, unpackedChains, cas.ChainID(chain), flat, func() (*cas.Index, error) {
 		return s.Merged(ctx, chain)
 	})
 	if err != nil {
@@ -151,7 +166,7 @@ func makeUnpackedDirs(s *cas.Store) error {
 
 // unpackOnce gives the directory of an unpacked tree and makes it if it is not
 // there. Where two processes do that at once, one's work is thrown away.
-func unpackOnce(ctx context.Context, s *cas.Store, kind string, id digest.Digest, open func() (*cas.Index, error)) (dir string, err error) {
+func unpackOnce(ctx context.Context, s *cas.Store, kind string, id digest.Digest, flat bool, open func() (*cas.Index, error)) (dir string, err error) {
 	dir = filepath.Join(s.Dir(), kind, id.Encoded())
 	if _, err := os.Lstat(dir); err == nil {
 		return dir, nil
@@ -170,7 +185,7 @@ func unpackOnce(ctx context.Context, s *cas.Store, kind string, id digest.Digest
 	if err := os.Mkdir(tree, 0o700); err != nil {
 		return "", fmt.Errorf("unpack %s: %w", id, err)
 	}
-	if err := unpackTree(ctx, s, ix, tree); err != nil {
+	if err := unpackTree(ctx, s, ix, tree, flat); err != nil {
 		return "", fmt.Errorf("unpack %s into %s: %w", id, kind, err)
 	}
 	if err := publishTree(tree, dir); err != nil {

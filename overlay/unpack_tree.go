@@ -24,6 +24,7 @@ type unpacker struct {
 	ctx   context.Context
 	ix    *cas.Index
 	root  int
+	flat  bool // see Options
 	blobs *blobFiles
 	links map[erofs.NID]*linkSource // guarded by mu
 	// lenient leaves out what the host does not allow: owners, devices, attributes.
@@ -46,7 +47,7 @@ type linkSource struct {
 }
 
 // unpackTree makes the tree of ix in dir, an empty directory of our own.
-func unpackTree(ctx context.Context, s *cas.Store, ix *cas.Index, dir string) (err error) {
+func unpackTree(ctx context.Context, s *cas.Store, ix *cas.Index, dir string, flat bool) (err error) {
 	root, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: dir, Err: err}
@@ -56,6 +57,7 @@ func unpackTree(ctx context.Context, s *cas.Store, ix *cas.Index, dir string) (e
 		return fmt.Errorf("unpack into %s: %w", dir, err)
 	}
 	u := newUnpacker(ctx, s, ix, root)
+	u.flat = flat
 	u.push(unpackJob{nid: ix.Root()})
 	return errors.Join(u.run(u.worker), u.blobs.close())
 }
@@ -202,6 +204,9 @@ func (u *unpacker) makeEntry(dirfd int, name, path string, in *erofs.Inode, buf 
 			return fmt.Errorf("make symbolic link: %w", err)
 		}
 	case unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK:
+		if t := in.Mode & unix.S_IFMT; u.flat && in.Rdev != 0 && (t == unix.S_IFCHR || t == unix.S_IFBLK) {
+			return nil
+		}
 		if err := unix.Mknodat(dirfd, name, in.Mode&unix.S_IFMT|0o600, int(in.Rdev)); err != nil {
 			return fmt.Errorf("make device or fifo: %w", &specialError{err})
 		}
@@ -216,8 +221,10 @@ func (u *unpacker) makeEntry(dirfd int, name, path string, in *erofs.Inode, buf 
 // capabilities, an ACL is part of the mode, and everything changes times. Fd is
 // the entry itself if it is a file or directory, else -1.
 func (u *unpacker) setAttrs(dirfd int, in *erofs.Inode, name string, fd int) error {
-	if err := unix.Fchownat(dirfd, name, int(in.UID), int(in.GID), unix.AT_SYMLINK_NOFOLLOW); u.denies(err) {
-		return fmt.Errorf("set owner: %w", err)
+	if !u.flat {
+		if err := unix.Fchownat(dirfd, name, int(in.UID), int(in.GID), unix.AT_SYMLINK_NOFOLLOW); u.denies(err) {
+			return fmt.Errorf("set owner: %w", err)
+		}
 	}
 	if !in.IsSymlink() {
 		if err := unix.Fchmodat(dirfd, name, u.mode(in), 0); err != nil {
@@ -229,6 +236,12 @@ func (u *unpacker) setAttrs(dirfd int, in *erofs.Inode, name string, fd int) err
 		return err
 	}
 	for _, x := range xattrs {
+		if mark, ok := overlayMark(x.Name); ok {
+			x.Name = markName(mark)
+		}
+		if u.flat && !flatXattr(x.Name) {
+			continue
+		}
 		if fd >= 0 {
 			err = unix.Fsetxattr(fd, x.Name, x.Value, 0)
 		} else {

@@ -40,7 +40,7 @@ func PrepareUpper(ctx context.Context, s *cas.Store, layers []Layer, dir string)
 		return err
 	}
 	for _, x := range root.Xattrs {
-		if err := unix.Fsetxattr(fd, x.Name, x.Value, 0); err != nil {
+		if err := unix.Fsetxattr(fd, x.Name, x.Value, 0); err != nil && !mayLack(err) {
 			return fmt.Errorf("set attribute %s: %w", x.Name, err)
 		}
 	}
@@ -88,7 +88,7 @@ func rootIn(ctx context.Context, s *cas.Store, l Layer) (_ *tarstream.Entry, err
 }
 
 func setRoot(fd int, mode uint32, uid, gid int, mtime unix.Timespec) error {
-	if err := unix.Fchown(fd, uid, gid); err != nil {
+	if err := unix.Fchown(fd, uid, gid); err != nil && !mayLack(err) {
 		return fmt.Errorf("set owner: %w", err)
 	}
 	if err := unix.Fchmod(fd, mode); err != nil {

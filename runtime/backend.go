@@ -48,11 +48,15 @@ func backends() []backend {
 	}
 }
 
-// order says which backends are tried, best first. What is stored is used as it is,
+// order says which backends are tried, best first, in a user namespace or not. What is stored is used as it is,
 // by the kernel if it can, before anything is unpacked; but to work in, rather than
 // to look at, a container is unpacked where the kernel then needs no process that
 // serves it.
-func order(work bool) []string {
+func order(work, userNS bool) []string {
+	if userNS {
+		// The kernel has no EROFS there, and what is unpacked has no owners.
+		return []string{"fuse", "unpack", "union"}
+	}
 	if work {
 		return []string{"erofs", "unpack", "fuse", "union"}
 	}
@@ -65,7 +69,7 @@ func choose(work bool) ([]backend, error) {
 	forced := os.Getenv(BackendVar)
 	if forced == "" {
 		var chosen []backend
-		for _, name := range order(work) {
+		for _, name := range order(work, inUserNamespace()) {
 			i := slices.IndexFunc(all, func(b backend) bool { return b.name == name })
 			if all[i].open != nil {
 				chosen = append(chosen, all[i])
@@ -104,14 +108,22 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 	}
 	im.work = im.work || work
 	o.Source = fmt.Sprintf("plash-%d", im.id)
+	o.Flat = staged != nil && staged.Flat
 	stacked := o.Upper != "" || len(o.Below) > 0
+	if im.host == nil {
+		known := readProbed(im.cas)
+		im.host = &known
+	}
 	var errs []error
 	for _, b := range candidates {
-		if im.unable[b.name] || im.noOverlay && stacked && b.stacks {
+		if len(candidates) > 1 && (im.host.Unable[b.name] || im.host.NoOverlay && stacked && b.stacks) {
 			continue
 		}
 		m, err := b.open(im, ctx, o)
 		if err == nil {
+			if len(errs) > 0 {
+				im.host.write(im.cas)
+			}
 			return m, nil
 		}
 		if errors.Is(err, overlay.ErrUpper) {
@@ -120,12 +132,18 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 		errs = append(errs, err)
 		switch {
 		case errors.Is(err, overlay.ErrNoOverlay):
-			im.noOverlay = true
+			im.host.NoOverlay = true
 		case errors.Is(err, overlay.ErrUnsupported), errors.Is(err, fusefs.ErrUnsupported):
-			im.unable[b.name] = true
+			im.host.Unable[b.name] = true
 		default:
 			return nil, errors.Join(errs...)
 		}
+	}
+	if len(errs) == 0 {
+		// Everything was known not to work, and who wants to know why has it tried again.
+		forgetProbed(im.cas)
+		im.host = &probed{Unable: map[string]bool{}}
+		return im.openFor(ctx, work, o)
 	}
 	return nil, errors.Join(errs...)
 }

@@ -20,7 +20,7 @@ const initName = "plash-step-init"
 // Descriptors of an init.
 const (
 	configFD = 3 + iota // an initConfig as JSON comes in
-	statusFD            // an initStatus as JSON goes out
+	statusFD            // an outcome as JSON goes out
 	rootFD              // the container's root, a detached mount
 	scriptIn            // the script to run, if there is one
 )
@@ -39,33 +39,12 @@ type initConfig struct {
 	HasScript bool
 }
 
-// An initStatus tells how it ended: with a failure of the init, or the end of
-// the command.
-type initStatus struct {
-	Failure string         `json:",omitempty"`
-	Code    int            // the exit code of the command, or for Failure if it is not 0
-	Signal  syscall.Signal // that killed the command
-}
-
-func (st initStatus) err() error {
-	switch {
-	case st.Failure != "" && st.Code != 0:
-		return &ExitError{Code: st.Code, Err: errors.New(st.Failure)}
-	case st.Failure != "":
-		return errors.New(st.Failure)
-	case st.Signal != 0:
-		return &CommandError{Code: 128 + int(st.Signal), Signal: st.Signal}
-	case st.Code != 0:
-		return &CommandError{Code: st.Code}
-	}
-	return nil
-}
-
 // MaybeInit is for the first line of main. In a process that this package started it
 // is the init of a step or the server of a mount, and does not return; else it does
 // nothing.
 func MaybeInit() {
 	fusefs.MaybeServe()
+	maybeStage()
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return
 	}
@@ -83,7 +62,7 @@ func MaybeInit() {
 
 // stepInit sets the container up, runs the command in it, and returns when that
 // has ended.
-func stepInit() initStatus {
+func stepInit() outcome {
 	// The kernel sends an init no signal that it has no handler for, but Go has
 	// handlers, for the default action. The parent decides what a signal means;
 	// the command gets the default actions back by exec.
@@ -96,16 +75,11 @@ func stepInit() initStatus {
 	}
 	var c initConfig
 	if err := json.NewDecoder(os.NewFile(configFD, "config")).Decode(&c); err != nil {
-		return initStatus{Failure: fmt.Sprintf("read what to run: %v", err)}
+		return outcome{Failure: fmt.Sprintf("read what to run: %v", err)}
 	}
 	pid, err := c.start()
 	if err != nil {
-		st := initStatus{Failure: err.Error()}
-		var exit *ExitError
-		if errors.As(err, &exit) {
-			st.Code = exit.Code
-		}
-		return st
+		return outcomeOf(err)
 	}
 	return reap(pid)
 }
@@ -202,19 +176,19 @@ func mountProc(root int) error {
 
 // reap waits for the command, and meanwhile for the processes whose parents
 // have left them to the init.
-func reap(command int) initStatus {
+func reap(command int) outcome {
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-1, &ws, 0, nil)
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			return initStatus{Failure: fmt.Sprintf("wait for the command: %v", err)}
+			return outcome{Failure: fmt.Sprintf("wait for the command: %v", err)}
 		case pid != command:
 		case ws.Signaled():
-			return initStatus{Signal: syscall.Signal(ws.Signal())}
+			return outcome{Signal: syscall.Signal(ws.Signal())}
 		default:
-			return initStatus{Code: ws.ExitStatus()}
+			return outcome{Code: ws.ExitStatus()}
 		}
 	}
 }

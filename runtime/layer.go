@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -55,27 +57,63 @@ var scriptMounts = []bind{
 //
 // It needs [MaybeInit] in the program's main.
 func RunLayer(ctx context.Context, st *container.Store, parent container.ID, o LayerOptions) (staged *cas.Staged, err error) {
+	if needsStage() {
+		return layerStaged(ctx, st, parent, o)
+	}
+	err = runLayer(ctx, st, parent, o, func(ctx context.Context, upper *os.File) (err error) {
+		staged, err = overlay.PackUpper(ctx, st.CAS(), upper)
+		return err
+	})
+	if err != nil && staged != nil {
+		err = errors.Join(err, staged.Close())
+		staged = nil
+	}
+	return staged, err
+}
+
+// runLayer runs a script or a command and has pack do something with the upper directory
+// that it leaves.
+func runLayer(ctx context.Context, st *container.Store, parent container.ID, o LayerOptions, pack packFunc) (err error) {
 	ctx, signals := interruptible(ctx)
 	defer signals.stop()
 	scratch, err := st.CAS().Scratch("build")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() {
-		err = errors.Join(err, scratch.Remove())
-		if err != nil && staged != nil {
-			err = errors.Join(err, staged.Close())
-			staged = nil
-		}
-	}()
+	defer func() { err = errors.Join(err, scratch.Remove()) }()
 	s := &step{scratch: scratch, options: o, signals: signals}
-	staged, err = s.make(ctx, st, parent)
+	err = s.make(ctx, st, parent, pack)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		// What failed because it was told to stop is not worth telling.
-		return staged, cause
+		return cause
 	}
-	return staged, err
+	return err
 }
+
+// Reclaim removes what killed processes have left in the store's scratch space, also what belongs
+// to subordinate ids of the caller, which takes a stage. Where there are none it does nothing
+// that [cas.Store.Reclaim] does not.
+func Reclaim(s *cas.Store) error {
+	err := s.Reclaim()
+	if !errors.Is(err, fs.ErrPermission) || !needsStage() {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		goruntime.LockOSThread()
+		st, err := startStage(asRoot, unix.SIGKILL, stageFiles{stderr: os.Stderr}, stageConfig{Store: s.Dir(), Clean: true})
+		if st == nil {
+			done <- err
+			return
+		}
+		o, _, toldErr := st.told()
+		done <- errors.Join(err, toldErr, o.err(), ignoreExit(st.cmd.Wait()), st.close())
+	}()
+	return <-done
+}
+
+// A packFunc makes something of an upper directory.
+type packFunc func(ctx context.Context, upper *os.File) error
 
 // A step is one RunLayer.
 type step struct {
@@ -89,21 +127,20 @@ type step struct {
 	script  *os.File
 }
 
-// make runs the command and packs what it changed. The layer is the caller's to
-// close, also if there is an error.
-func (s *step) make(ctx context.Context, st *container.Store, parent container.ID) (_ *cas.Staged, err error) {
+// make runs the command and has what it changed packed.
+func (s *step) make(ctx context.Context, st *container.Store, parent container.ID, pack packFunc) (err error) {
 	var upper *os.File
 	err = inNamespace(func() (err error) {
 		upper, err = s.run(ctx, st, parent)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, upper.Close()) }()
 	// Not in the namespace: link(2) wants to see the store by the same mount that
 	// the caller publishes the layer by.
-	return overlay.PackUpper(ctx, st.CAS(), upper)
+	return pack(ctx, upper)
 }
 
 // run returns the upper directory after the command. It is to be called in a

@@ -130,15 +130,28 @@ const (
 
 // WithMount becomes a command on the host whose working directory is a container,
 // mounted read-only where nobody but the command and its children sees it. It
-// returns only an [ExitError].
+// returns as [Exec] does.
 func WithMount(ctx context.Context, st *container.Store, id container.ID, argv []string) error {
 	if len(argv) == 0 {
 		return notStarted(errors.New("no command given"))
 	}
+	if needsStage() {
+		return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Look: argv})
+	}
 	goruntime.LockOSThread()
+	return withMountHere(ctx, st, id, argv)
+}
+
+// withMountHere is WithMount on a thread that may mount.
+func withMountHere(ctx context.Context, st *container.Store, id container.ID, argv []string) error {
 	dir, err := mountPrivately(ctx, st, id)
 	if err != nil {
 		return notStarted(err)
+	}
+	if staged != nil {
+		if err := dropInheritance(); err != nil {
+			return notStarted(err)
+		}
 	}
 	env := setEnv(os.Environ(), "PWD", dir)
 	p, err := findProgram(argv, env)

@@ -12,6 +12,9 @@ import (
 // goroutine, a mount namespace of its own. What is mounted in it stays in it;
 // what the host mounts later (a USB stick under a shared /home) still shows.
 func enterNamespace() error {
+	if staged != nil && unix.Gettid() == unix.Getpid() {
+		return nil // it began in one
+	}
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("make private mount namespace: %w", err)
 	}

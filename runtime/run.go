@@ -42,10 +42,19 @@ func (o *RunOptions) plain() bool {
 // terminal, descriptors and working directory of the caller, with another root
 // filesystem. Where the working directory is not there, it is / and PWD says so.
 //
-// It returns only if that did not work, with an [ExitError]; the calling process
-// should then end, as its thread may be in another mount namespace.
+// It returns only if that did not work, with an [ExitError], or, where the caller may not
+// mount, when a process that it started in his place has ended, with an [EndError]; the calling
+// process should then end, as its thread may be in another mount namespace.
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
+	if needsStage() {
+		return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Run: &o})
+	}
 	goruntime.LockOSThread()
+	return execHere(ctx, st, id, o)
+}
+
+// execHere is Exec on a thread that may mount.
+func execHere(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
 	r := &run{env: os.Environ(), upper: o.Upper, work: o.Work}
 	r.wantPlan = r.takeReplayVar() && o.plain()
 	if err := r.prepare(ctx, st, id, o); err != nil {
@@ -58,10 +67,8 @@ func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOption
 	if err := enterRoot(r.root.FD()); err != nil {
 		return notStarted(err)
 	}
-	if r.who != nil {
-		if err := r.who.become(); err != nil {
-			return notStarted(err)
-		}
+	if err := r.becomeUser(); err != nil {
+		return notStarted(err)
 	}
 	env := r.env
 	if r.dir == "" || unix.Chdir(r.dir) != nil {
@@ -72,6 +79,19 @@ func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOption
 		return err
 	}
 	return p.exec(env)
+}
+
+// becomeUser gives up what the command is not to have.
+func (r *run) becomeUser() error {
+	if staged != nil {
+		if err := dropInheritance(); err != nil {
+			return err
+		}
+	}
+	if r.who == nil {
+		return nil
+	}
+	return r.who.become()
 }
 
 // A run is what Exec collects before it becomes the command.

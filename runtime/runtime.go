@@ -1,5 +1,5 @@
 // Package runtime runs programs in containers, and mounts containers for
-// programs that run outside, as root.
+// programs that run outside.
 //
 // There are three ways:
 //   - [Exec] becomes the command ([WithMount] does, on the host): a private mount
@@ -112,10 +112,9 @@ type image struct {
 	layers []overlay.Layer // bottom first
 	log    *os.File        // where a server writes what is damaged, or nil
 
-	unable    map[string]bool // names of backends that do not work here
-	noOverlay bool            // overlayfs does not
-	work      bool            // it is, or will be, worked in
-	served    *fusefs.Mount   // looked at, and kept for the next open
+	host   *probed       // what is known not to work here; nil: not looked up yet
+	work   bool          // it is, or will be, worked in
+	served *fusefs.Mount // looked at, and kept for the next open
 }
 
 // withImage looks a container up and calls f, which mounts it, with the store's
@@ -130,7 +129,7 @@ func withImage(ctx context.Context, st *container.Store, id container.ID, f func
 	if err != nil {
 		return err
 	}
-	im := &image{id: id, cas: st.CAS(), layers: make([]overlay.Layer, len(records)), log: os.Stderr, unable: map[string]bool{}}
+	im := &image{id: id, cas: st.CAS(), layers: make([]overlay.Layer, len(records)), log: os.Stderr}
 	defer func() { err = errors.Join(err, im.close()) }()
 	for i, r := range records {
 		im.layers[i] = overlay.Layer{Digest: r.Layer, Packed: r.Origin.Packed()}

@@ -125,7 +125,7 @@ func (in *runningInit) wait(ctx context.Context) error {
 		<-done
 		return context.Cause(ctx)
 	}
-	var st initStatus
+	var st outcome
 	text, err := io.ReadAll(in.status)
 	if err == nil {
 		err = json.Unmarshal(text, &st)

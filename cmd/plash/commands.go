@@ -50,6 +50,7 @@ func commands() []commandEntry {
 		{"purge", "The store", "remove everything", newPurge},
 
 		{"help", "About plash", "list the commands, explain a command", newHelp},
+		{"doctor", "About plash", "say what works on this host, and how to get more", newDoctor},
 		{"version", "About plash", "print the version", newVersion},
 		{"completion", "About plash", "print a completion script for a shell", newCompletion},
 	}

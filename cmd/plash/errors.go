@@ -65,8 +65,8 @@ func hintOf(err error) string {
 		return "`plash-list` shows the containers there are"
 	case errors.Is(err, syscall.ENOSPC):
 		return "`plash-clean` frees what is not needed; PLASH_DATA names a store on another disk"
-	case os.Geteuid() != 0 && errors.Is(err, syscall.EPERM):
-		hint := "this version of plash mounts as root only"
+	case os.Geteuid() != 0 && errors.Is(err, runtime.ErrNoNamespaces):
+		hint := "`plash-doctor` says what would help; root needs none"
 		if dir, err := storeDir(); err == nil {
 			// Root has another store, and sudo(8) drops PLASH_DATA.
 			hint += ": sudo env PLASH_DATA=" + build.Quote(dir) + " plash …"
@@ -161,6 +161,10 @@ func exitCode(err error) int {
 func (s streams) report(name string, err error) int {
 	if err == nil {
 		return 0
+	}
+	var end *runtime.EndError
+	if errors.As(err, &end) {
+		return end.ExitCode() // of the command, which has said what it had to
 	}
 	prefix := binary
 	if name != binary {

@@ -97,5 +97,6 @@ func runWithMount(ctx context.Context, o withMountOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	return runtime.WithMount(ctx, st, id, o.argv)
+	resume := yieldSignals(ctx)
+	return resume(runtime.WithMount(ctx, st, id, o.argv))
 }

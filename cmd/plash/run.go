@@ -74,11 +74,12 @@ func runRun(ctx context.Context, o runOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	return runtime.Exec(ctx, st, id, runtime.RunOptions{
+	resume := yieldSignals(ctx)
+	return resume(runtime.Exec(ctx, st, id, runtime.RunOptions{
 		Argv:           o.argv,
 		Mounts:         o.mounts,
 		Upper:          o.upper,
 		Work:           o.work,
 		DeescalateSudo: o.deescalate,
-	})
+	}))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime"
 )
 
 // storeDir is where the store is, or will be made.
@@ -50,7 +51,7 @@ func openStore(name string, s streams) (*container.Store, error) {
 	if err != nil {
 		return nil, storeError(err)
 	}
-	if err := blobs.Reclaim(); err != nil {
+	if err := runtime.Reclaim(blobs); err != nil {
 		s.warn(name, err)
 	}
 	st, err := container.Open(blobs, overlay.CollectUnpacked)

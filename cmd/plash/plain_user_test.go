@@ -1,0 +1,55 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/ihucos/plash/runtime/hosttest"
+)
+
+// TestScriptsUser runs all scripts once more, by plain users: one who has subordinate ids, and
+// one who has not.
+func TestScriptsUser(t *testing.T) { asUsers(t, "^TestScripts$") }
+
+// TestScriptsUserBackends does so on backends that are not the first choice.
+func TestScriptsUserBackends(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the same scripts again")
+	}
+	asUsers(t, "^TestScripts(Unpack|Union)$")
+}
+
+// asUsers runs tests of this package as plain users.
+func asUsers(t *testing.T, tests string) {
+	if os.Geteuid() != 0 {
+		t.Skip("becomes other users by root")
+	}
+	for _, name := range []string{hosttest.User, hosttest.BareUser} {
+		t.Run(name, func(t *testing.T) {
+			l, err := hosttest.LogIn(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := os.RemoveAll(l.Dir); err != nil {
+					t.Error(err)
+				}
+			})
+			program, err := os.Executable()
+			if err == nil {
+				program, err = l.Program(program)
+			}
+			if err == nil {
+				err = os.CopyFS(filepath.Join(l.Dir, "testdata"), os.DirFS("testdata"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := l.Command(program, "-test.v", "-test.run", tests).CombinedOutput()
+			if err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+}

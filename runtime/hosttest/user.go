@@ -1,0 +1,76 @@
+package hosttest
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// Plain users that `scripts/deps test` makes.
+const (
+	User     = "plashtest" // has subordinate ids
+	BareUser = "plashbare" // has none
+)
+
+// A Login is a plain user, with a directory of his own for what programs write.
+type Login struct {
+	Name     string
+	Dir      string
+	uid, gid int
+}
+
+// LogIn makes a directory for a plain user, which is the caller's to remove. It needs root.
+func LogIn(name string) (*Login, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w (`scripts/deps test` makes the users of tests)", err)
+	}
+	l := &Login{Name: name}
+	if l.uid, err = strconv.Atoi(u.Uid); err != nil {
+		return nil, err
+	}
+	if l.gid, err = strconv.Atoi(u.Gid); err != nil {
+		return nil, err
+	}
+	// Not in the directory of a test, which others may not enter; and where runs share it.
+	if l.Dir, err = os.MkdirTemp("/tmp", "plash-"+name); err != nil {
+		return nil, err
+	}
+	return l, os.Chown(l.Dir, l.uid, l.gid)
+}
+
+// Command is a command that the user runs in his directory, which is his home too.
+func (l *Login) Command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = l.Dir
+	cmd.Env = []string{
+		"HOME=" + l.Dir, "TMPDIR=" + l.Dir, "USER=" + l.Name, "LOGNAME=" + l.Name, "CI=" + os.Getenv("CI"),
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.gid)}}
+	return cmd
+}
+
+// Program copies a program to where the user can execute it.
+func (l *Login) Program(path string) (string, error) {
+	to := filepath.Join(l.Dir, filepath.Base(path))
+	in, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return "", err
+	}
+	return to, out.Close()
+}

@@ -1,0 +1,121 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	goruntime "runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/overlay"
+)
+
+// staged is what this process was told, if it is a stage: then it is in namespaces of plash's
+// own.
+var staged *stageConfig
+
+// A layerConfig is LayerOptions for a stage, which has its files as standard streams.
+type layerConfig struct {
+	Script       string
+	Argv         []string
+	Env          []string
+	Mounts       []string
+	Stdin        bool
+	IgnoreStatus bool
+}
+
+func (o *LayerOptions) config() *layerConfig {
+	return &layerConfig{o.Script, o.Argv, o.Env, o.Mounts, o.Script == "" || o.Stdin != nil, o.IgnoreStatus}
+}
+
+// files gives the standard streams of a stage for a layer.
+func (o *LayerOptions) files() stageFiles {
+	files := stageFiles{stdin: o.Stdin, stdout: o.Stdout, stderr: o.Stderr}
+	if files.stderr == nil {
+		files.stderr = os.Stderr
+	}
+	if o.Script == "" {
+		if files.stdin == nil {
+			files.stdin = os.Stdin
+		}
+		if files.stdout == nil {
+			files.stdout = os.Stdout
+		}
+	}
+	if files.stdout == nil {
+		files.stdout = files.stderr
+	}
+	return files
+}
+
+func (c *layerConfig) options() LayerOptions {
+	o := LayerOptions{
+		Script: c.Script, Argv: c.Argv, Env: c.Env, Mounts: c.Mounts, IgnoreStatus: c.IgnoreStatus,
+		Stdout: os.Stdout, Stderr: os.Stderr,
+	}
+	if c.Stdin {
+		o.Stdin = os.Stdin
+	}
+	return o
+}
+
+// maybeStage is MaybeInit for stages.
+func maybeStage() {
+	if len(os.Args) != 4 || os.Args[0] != stageName {
+		return
+	}
+	goruntime.LockOSThread()
+	var files [3]*os.File // as stage.start has them
+	for i := range files {
+		if fd, err := strconv.Atoi(os.Args[i+1]); err == nil && fd >= 0 {
+			unix.CloseOnExec(fd)
+			files[i] = os.NewFile(uintptr(fd), "stage")
+		}
+	}
+	var c stageConfig
+	if err := json.NewDecoder(files[0]).Decode(&c); err != nil {
+		os.Exit(codeNotStarted) // the parent is gone, or knows better
+	}
+	staged = &c
+	err := c.do(files[2])
+	if err := json.NewEncoder(files[1]).Encode(outcomeOf(err)); err != nil {
+		os.Exit(codeNotStarted)
+	}
+	os.Exit(0)
+}
+
+// do does what a stage is for. Tar is where a layer's tar goes.
+func (c *stageConfig) do(tar *os.File) error {
+	ctx := context.Background()
+	blobs, err := cas.Open(c.Store)
+	if err != nil {
+		return err
+	}
+	st, err := container.Open(blobs, overlay.CollectUnpacked)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Run != nil:
+		return execHere(ctx, st, c.ID, *c.Run)
+	case c.Look != nil:
+		return withMountHere(ctx, st, c.ID, c.Look)
+	case c.Layer != nil:
+		if err := blobs.Reclaim(); err != nil {
+			return err
+		}
+		return runLayer(ctx, st, c.ID, c.Layer.options(), func(ctx context.Context, upper *os.File) error {
+			return overlay.Pack(ctx, tar, upper, overlay.PackOptions{Upper: true})
+		})
+	case c.Clean:
+		return blobs.Reclaim()
+	case c.Examine:
+		return examineStaged(ctx, blobs, tar)
+	}
+	return errors.New("a stage with nothing to do")
+}
