@@ -107,6 +107,8 @@ var exceptions = map[string]string{
 	"importexport/imageserver/serve/main.go": "is a program",
 	"runtime/init.go":                        "is the whole of the init process of a step",
 	"fusefs/serve.go":                        "is the whole of the server process of a mount",
+	"runtime/proot_inside.go":                "is the whole of a process that runs inside of proot",
+	"runtime/proot_run.go":                   "gives the process' own streams to the command",
 	"runtime/layer.go":                       "hands the process' own streams to the command, unless it is told others",
 	"runtime/stage.go":                       "hands the process' own streams to its stand-in",
 	"runtime/stage_main.go":                  "is the whole of a stage",

@@ -37,6 +37,7 @@ type initConfig struct {
 	// shell opens it by the init's descriptor: nothing has to be put into the
 	// container, and the processes of the step have no descriptor too much.
 	HasScript bool
+	Guest     *guestConfig `json:",omitempty"` // there are no namespaces, and rootFD is a copy
 }
 
 // MaybeInit is for the first line of main. In a process that this package started it
@@ -45,6 +46,7 @@ type initConfig struct {
 func MaybeInit() {
 	fusefs.MaybeServe()
 	maybeStage()
+	maybeGuest()
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return
 	}
@@ -77,6 +79,9 @@ func stepInit() outcome {
 	if err := json.NewDecoder(os.NewFile(configFD, "config")).Decode(&c); err != nil {
 		return outcome{Failure: fmt.Sprintf("read what to run: %v", err)}
 	}
+	if c.Guest != nil {
+		return c.runInCopy()
+	}
 	pid, err := c.start()
 	if err != nil {
 		return outcomeOf(err)
@@ -89,6 +94,11 @@ func (c *initConfig) start() (pid int, err error) {
 	if err := c.makeRoot(); err != nil {
 		return 0, err
 	}
+	return c.fork()
+}
+
+// fork forks the command, in the root that this process has.
+func (c *initConfig) fork() (pid int, err error) {
 	if c.Umask >= 0 {
 		unix.Umask(c.Umask)
 	}

@@ -135,11 +135,13 @@ func WithMount(ctx context.Context, st *container.Store, id container.ID, argv [
 	if len(argv) == 0 {
 		return notStarted(errors.New("no command given"))
 	}
-	if needsStage() {
-		return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Look: argv})
-	}
-	goruntime.LockOSThread()
-	return withMountHere(ctx, st, id, argv)
+	return mountedOrCopied(func() error {
+		if needsStage() {
+			return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Look: argv})
+		}
+		goruntime.LockOSThread()
+		return withMountHere(ctx, st, id, argv)
+	}, func() error { return lookInCopy(ctx, st, id, argv) })
 }
 
 // withMountHere is WithMount on a thread that may mount.
