@@ -76,7 +76,7 @@ func unshared(binds []bind, asked bool) error {
 		case b.Path == "/dev" || b.Path == resolvConf:
 		case !b.Optional:
 			return &hintedError{
-				fmt.Errorf("mount %s: %w, and no proot is installed", b.Path, errNoMounts),
+				fmt.Errorf("mount %s: %w but by proot", b.Path, errNoMounts),
 				"sudo apt-get install proot",
 			}
 		default:

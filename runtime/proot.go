@@ -36,14 +36,9 @@ func findProot(s *cas.Store) (string, error) {
 	n := readCopyNotes(s)
 	works, known := n.Proot[path]
 	if !known {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		exe, err := ownPath()
-		if err != nil {
+		if works, err = tryProot(s, path); err != nil {
 			return "", err
 		}
-		cmd := exec.CommandContext(ctx, path, "-r", "/", exe, guestName)
-		works = cmd.Run() == nil
 		n.Proot[path] = works
 		n.write(s)
 	}
@@ -51,6 +46,22 @@ func findProot(s *cas.Store) (string, error) {
 		return "", fmt.Errorf("%w: %s does not work here", errNoProot, path)
 	}
 	return path, nil
+}
+
+// tryProot runs this program in an empty directory.
+func tryProot(s *cas.Store, path string) (works bool, err error) {
+	exe, err := ownPath()
+	if err != nil {
+		return false, err
+	}
+	empty, err := s.Scratch("proot")
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, empty.Remove()) }()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return exec.CommandContext(ctx, path, "-r", empty.Path(), "-w", "/", "-b", exe+":"+guestProgram, guestProgram, guestName).Run() == nil, nil
 }
 
 // ownPath is where this program lies, which proot wants to know.

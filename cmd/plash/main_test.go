@@ -49,6 +49,9 @@ func inDocker() {
 func endWith(err error) {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
+		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			os.Exit(128 + int(ws.Signal()))
+		}
 		os.Exit(exit.ExitCode())
 	}
 	if err != nil {

@@ -27,16 +27,8 @@ func (in *inhabitants) of(c *Copy) bool {
 	if !in.known {
 		in.look()
 	}
-	if in.blind {
+	if in.blind || in.seen(c) {
 		return true
-	}
-	name := "/" + copiesDir + "/" + filepath.Base(c.dir) + "/" + treeDir
-	for _, l := range in.links {
-		// The name is no other's. Before it may stand anything, as others see the store
-		// elsewhere; behind it, where in the copy.
-		if i := strings.Index(l, name); i >= 0 && (len(l) == i+len(name) || l[i+len(name)] == '/') {
-			return true
-		}
 	}
 	// A process that may not be looked at, as it is another user's and we lack
 	// CAP_SYS_PTRACE, may have been left by who took the copy last, if it is younger.
@@ -46,6 +38,19 @@ func (in *inhabitants) of(c *Copy) bool {
 	}
 	for _, start := range in.hidden {
 		if start >= since {
+			return true
+		}
+	}
+	return false
+}
+
+// seen tells whether a process is in a copy that may be looked at.
+func (in *inhabitants) seen(c *Copy) bool {
+	name := "/" + copiesDir + "/" + filepath.Base(c.dir) + "/" + treeDir
+	for _, l := range in.links {
+		// The name is no other's. Before it may stand anything, as others see the store
+		// elsewhere; behind it, where in the copy.
+		if i := strings.Index(l, name); i >= 0 && (len(l) == i+len(name) || l[i+len(name)] == '/') {
 			return true
 		}
 	}
@@ -128,5 +133,10 @@ func pidNamespace() uint64 {
 	return st.Ino
 }
 
-// InUse tells whether a process is in the copy, beside those that have its lock.
-func (c *Copy) InUse() bool { return (&inhabitants{}).of(c) }
+// InUse tells whether a process is in the copy, beside those that have its lock; only of
+// those that may be looked at.
+func (c *Copy) InUse() bool {
+	in := &inhabitants{}
+	in.look()
+	return in.seen(c)
+}
