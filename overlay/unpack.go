@@ -222,3 +222,11 @@ func publishTree(tree, dir string) error {
 	}
 	return cas.SyncDir(parent.Name())
 }
+
+// UnpackedChain is where the unpacked tree of a chain of layers is, if it is there.
+func UnpackedChain(s *cas.Store, chain digest.Digest) string {
+	if chain == "" {
+		return filepath.Join(s.Dir(), unpackedEmpty)
+	}
+	return filepath.Join(s.Dir(), unpackedChains, chain.Encoded())
+}

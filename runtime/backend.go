@@ -31,7 +31,7 @@ type rootMount interface {
 // A backend is a way to mount containers.
 type backend struct {
 	name string
-	open func(im *image, ctx context.Context, o overlay.Options) (rootMount, error) // nil: not yet
+	open func(im *image, ctx context.Context, o overlay.Options) (rootMount, error) // nil: it mounts nothing
 	// stacks says that overlayfs goes on top where there is something to write to.
 	stacks bool
 }
@@ -80,7 +80,7 @@ func choose(work bool) ([]backend, error) {
 	var names []string
 	for _, b := range all {
 		if b.name == forced && b.open == nil {
-			return nil, fmt.Errorf("backend %s: not supported by this version of plash", forced)
+			return nil, fmt.Errorf("backend %s: %w: programs work in copies", forced, errNoMounts)
 		}
 		if b.name == forced {
 			return []backend{b}, nil

@@ -46,11 +46,13 @@ func (o *RunOptions) plain() bool {
 // mount, when a process that it started in his place has ended, with an [EndError]; the calling
 // process should then end, as its thread may be in another mount namespace.
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
-	if needsStage() {
-		return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Run: &o})
-	}
-	goruntime.LockOSThread()
-	return execHere(ctx, st, id, o)
+	return mountedOrCopied(func() error {
+		if needsStage() {
+			return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Run: &o})
+		}
+		goruntime.LockOSThread()
+		return execHere(ctx, st, id, o)
+	}, func() error { return execInCopy(ctx, st, id, o) })
 }
 
 // execHere is Exec on a thread that may mount.

@@ -23,7 +23,7 @@ import (
 // under all names that it is installed as.
 func TestMain(m *testing.M) {
 	runtime.MaybeInit()
-	programs := map[string]func(){binary: main, binary + "-nosuch": main, "without-filesystems": withoutFilesystems}
+	programs := map[string]func(){binary: main, binary + "-nosuch": main, "without-filesystems": withoutFilesystems, "in-docker": inDocker}
 	for _, name := range linkNames() {
 		programs[name] = main
 	}
@@ -35,9 +35,23 @@ func TestMain(m *testing.M) {
 func withoutFilesystems() {
 	cmd := exec.Command(os.Args[2], os.Args[3:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	err := hosttest.Without(strings.Split(os.Args[1], ","), cmd)
+	endWith(hosttest.Without(strings.Split(os.Args[1], ","), cmd))
+}
+
+// inDocker is a program that runs a command as in a container that Docker makes without
+// options: in-docker plash-run 1 true.
+func inDocker() {
+	cmd := exec.Command(os.Args[1], os.Args[2:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	endWith(hosttest.Confined(cmd))
+}
+
+func endWith(err error) {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
+		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			os.Exit(128 + int(ws.Signal()))
+		}
 		os.Exit(exit.ExitCode())
 	}
 	if err != nil {
