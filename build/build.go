@@ -7,6 +7,7 @@
 // arguments run to the next word that begins with "-". So an argument cannot
 // itself begin with "-", except the first one of a long form, which may be
 // joined to it: --run=-x. In the text of --run, quoting does it: --run 'rm -- -x'.
+// In a Plashfile the arguments are lines.
 // What actions there are is in one table, see [Actions].
 //
 // # Layers

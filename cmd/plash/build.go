@@ -26,10 +26,13 @@ or -x ARG…, its arguments run to the next word that begins with a dash; --list
 says what actions there are. The first one names the image to start from, those
 that follow make a layer, or several where --layer stands between them.
 
+--include FILE takes actions from a Plashfile: a line --name begins an action, the
+lines under it are its arguments, lines that begin with # are comments.
+
 A layer whose script and base are unchanged is taken from the cache, unless
 PLASH_NO_CACHE=1 is in the environment.`,
 		example: "plash-build --image alpine --run 'touch /file' --layer --run 'touch /file2'\n" +
-			"plash-build --from debian:bookworm --apt git curl\nplash-build --list",
+			"plash-build --from debian:bookworm --apt git curl\nplash-build --include ./build.plash\nplash-build --list",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runBuild(ctx, buildOptions{actions: a.operands}, s)
 		},
@@ -37,7 +40,7 @@ PLASH_NO_CACHE=1 is in the environment.`,
 }
 
 func runBuild(ctx context.Context, o buildOptions, s streams) error {
-	plan, err := parseActions(o.actions)
+	plan, err := parseActions(ctx, o.actions, s)
 	if err != nil {
 		return err
 	}
@@ -69,7 +72,7 @@ comment. Nothing is built.`,
 }
 
 func runGetscript(ctx context.Context, o buildOptions, s streams) error {
-	plan, err := parseActions(o.actions)
+	plan, err := parseActions(ctx, o.actions, s)
 	if err != nil {
 		return err
 	}
@@ -84,18 +87,23 @@ func runGetscript(ctx context.Context, o buildOptions, s streams) error {
 }
 
 // parseActions reads build actions; words that are none are a usage error.
-func parseActions(words []string) (*build.Plan, error) {
-	plan, err := build.Parse(words)
+func parseActions(ctx context.Context, words []string, s streams) (*build.Plan, error) {
+	plan, err := build.Parse(words, &lateInput{ctx: ctx, file: s.in})
+	return plan, actionsError(err)
+}
+
+// actionsError makes a usage error of words that are no actions.
+func actionsError(err error) error {
 	var usage *build.UsageError
 	if errors.As(err, &usage) {
-		return nil, &usageError{what: err.Error(), hint: usage.Hint()}
+		return &usageError{what: err.Error(), hint: usage.Hint()}
 	}
-	return plan, err
+	return err
 }
 
 // buildActions builds the container that stands as actions in an argument.
 func buildActions(ctx context.Context, st *container.Store, actions []string, s streams) (container.ID, error) {
-	plan, err := parseActions(actions)
+	plan, err := parseActions(ctx, actions, s)
 	if err != nil {
 		return 0, err
 	}
