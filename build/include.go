@@ -41,7 +41,7 @@ func ParseText(name, text string, stdin io.Reader) (*Plan, Header, error) {
 }
 
 func (e *evaluator) whole(text string, at position) (*Plan, Header, error) {
-	header, err := ParseHeader(at.file, text)
+	header, err := parseHeader(text, at)
 	if err == nil {
 		err = e.evalText(text, at)
 	}

@@ -150,6 +150,8 @@ func doubleQuoted(b *strings.Builder, text string) (end int, ok bool) {
 // A Header is what a Plashfile says about being executed, in comments among its first lines:
 //
 //	# plash-exec: exec=/path mount=default,/sys
+//
+// Relative paths that are shared are meant from the file's directory.
 type Header struct {
 	Exec   string   // what to run where nothing else says so; "" for nothing
 	Mounts []string // what is shared with the host; nil for the default
@@ -158,10 +160,10 @@ type Header struct {
 // headerMark begins a comment that is part of the header.
 const headerMark = "# plash-exec:"
 
-// ParseHeader reads the header of a Plashfile's text; name is the file's, for errors. It ends
-// before the first line that is no comment.
-func ParseHeader(name, text string) (h Header, err error) {
-	at := position{file: name}
+// parseHeader reads the header of a Plashfile's text, which begins at a position. It ends before
+// the first line that is no comment.
+func parseHeader(text string, at position) (h Header, err error) {
+	at.line--
 	for line := range strings.SplitSeq(text, "\n") {
 		at.line++
 		if !strings.HasPrefix(line, "#") {
@@ -191,6 +193,11 @@ func (h *Header) set(at position, setting string) error {
 		h.Exec = value
 	case joined && name == "mount":
 		h.Mounts = strings.Split(value, ",")
+		for i, m := range h.Mounts {
+			if strings.Contains(m, "/") { // else it is a group of paths
+				h.Mounts[i] = hostPath(word{m, at})
+			}
+		}
 	default:
 		return usage(at, "it is exec=PATH or mount=LIST", "not a setting of plash-exec: %s", Quote(setting))
 	}

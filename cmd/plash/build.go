@@ -101,6 +101,8 @@ func actionsError(err error) error {
 	return err
 }
 
+const listHint = "plash-build --list lists the build actions"
+
 // buildActions builds the container that stands as actions in an argument.
 func buildActions(ctx context.Context, st *container.Store, actions []string, s streams) (container.ID, error) {
 	plan, err := parseActions(ctx, actions, s)
@@ -108,7 +110,7 @@ func buildActions(ctx context.Context, st *container.Store, actions []string, s 
 		return 0, err
 	}
 	if plan.List {
-		return 0, &usageError{what: "--list makes no container", hint: "plash-build --list lists the build actions"}
+		return 0, &usageError{what: "--list makes no container", hint: listHint}
 	}
 	return buildPlan(ctx, st, plan, s)
 }
