@@ -114,6 +114,7 @@ func builtins() *table {
 		act(groupMain, "list", "", "list the actions", 0, 0, (*evaluator).list),
 		text(fileText, act(groupFiles, "write-file", "PATH [LINE…]", "write lines to a file, in place of what is in it", 1, -1, (*evaluator).writeFile)),
 		text(fileText, act(groupFiles, "write-script", "PATH [LINE…]", "write lines to an executable file", 1, -1, (*evaluator).writeScript)),
+		act(groupFiles, "copy", "SRC… DST", "files and directories of the host to a path in the image", 2, -1, (*evaluator).copyFiles),
 		also(act(groupCache, "watch", "PATH…", "build the layer again when the content of host paths changes", 1, -1, (*evaluator).watch), "", "hash-path"),
 		also(act(groupCache, "bust-cache", "", "always build the layer", 0, 0, (*evaluator).bustCache), "", "invalidate-layer"),
 		act(groupPackages, "defpm", "NAME LINE…", "define a package manager; {} in its lines stands for the packages", 2, -1, (*evaluator).defpm),

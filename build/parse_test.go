@@ -298,7 +298,7 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%q: an empty layer", args)
 			}
 			for i := range l.parts {
-				l.parts[i].watch = "" // what there is on this machine is no matter here
+				l.parts[i].watch, l.parts[i].copy = "", nil // what there is on this machine is no matter here
 			}
 		}
 		script, err := p.Script(context.Background())

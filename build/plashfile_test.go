@@ -310,7 +310,7 @@ func FuzzPlashfile(f *testing.F) {
 		}
 		for _, l := range p.layers {
 			for i := range l.parts {
-				l.parts[i].watch = ""
+				l.parts[i].watch, l.parts[i].copy = "", nil
 			}
 		}
 		script, err := p.Script(context.Background())

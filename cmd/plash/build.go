@@ -136,8 +136,8 @@ func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, s str
 		ResolveImage: func(ctx context.Context, name string) (container.ID, error) {
 			return importexport.Resolve(ctx, st, name, importSettings(false, s))
 		},
-		RunLayer: func(ctx context.Context, parent container.ID, script string) (*cas.Staged, error) {
-			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Stderr: s.err})
+		RunLayer: func(ctx context.Context, parent container.ID, script, input string) (*cas.Staged, error) {
+			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Input: input, Stderr: s.err})
 		},
 	}
 	return b.Build(ctx, plan)
