@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
@@ -34,6 +35,10 @@ type Builder struct {
 	// NoCache builds every layer, whatever there is; later builds will find what
 	// was built. Commands set it from the environment, PLASH_NO_CACHE=1.
 	NoCache bool
+	// Times has the log say how long layers took that took long.
+	Times bool
+	// Color is for logs that go to a terminal.
+	Color bool
 }
 
 // maxAttempts is how often a build begins again because others remove what it
@@ -147,7 +152,7 @@ func (s *step) run(ctx context.Context, below container.Record) (staged *cas.Sta
 		}
 		defer func() { err = errors.Join(err, scratch.Remove()) }()
 	}
-	if staged, err = s.RunLayer(ctx, below.ID, s.Script, dir); err != nil {
+	if staged, err = s.RunLayer(ctx, below.ID, s.colored(s.Script), dir); err != nil {
 		return nil, nil, s.failed(ctx, below.ID, err)
 	}
 	if s.Layer.NoCache {
@@ -162,6 +167,7 @@ func (s *step) run(ctx context.Context, below container.Record) (staged *cas.Sta
 
 // make makes a container of what the script changed.
 func (s *step) make(ctx context.Context, below container.Record) (_ container.ID, err error) {
+	from := time.Now()
 	config, err := withEntrypoint(below.Config, s.Entrypoint)
 	if err != nil {
 		return 0, s.wrap(err)
@@ -182,7 +188,7 @@ func (s *step) make(ctx context.Context, below container.Record) (_ container.ID
 	if err != nil {
 		return 0, s.wrap(err)
 	}
-	if _, err := fmt.Fprintln(s.Stderr, LayerDone); err != nil {
+	if err := s.done(time.Since(from)); err != nil {
 		return 0, s.wrap(err)
 	}
 	return made.ID, nil

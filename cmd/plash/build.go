@@ -30,7 +30,8 @@ that follow make a layer, or several where --layer stands between them.
 lines under it are its arguments, lines that begin with # are comments.
 
 A layer whose script and base are unchanged is taken from the cache, unless
-PLASH_NO_CACHE=1 is in the environment.`,
+PLASH_NO_CACHE=1 is in the environment. PLASH_PROGRESS=plain, tty or none says how
+progress is shown, if not by whether standard error is a terminal.`,
 		example: "plash-build --image alpine --run 'touch /file' --layer --run 'touch /file2'\n" +
 			"plash-build --from debian:bookworm --apt git curl\nplash-build --include ./build.plash\nplash-build --list",
 		run: func(ctx context.Context, a arguments, s streams) error {
@@ -129,12 +130,18 @@ func isAction(word string) bool {
 // buildPlan joins the packages that a build needs: images come from
 // importexport, scripts are run by runtime.
 func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, s streams) (container.ID, error) {
+	d, err := displayFor(s)
+	if err != nil {
+		return 0, err
+	}
 	b := build.Builder{
 		Containers: st,
 		Stderr:     s.err,
+		Times:      d != displayNone,
+		Color:      d == displayTTY && os.Getenv("NO_COLOR") == "",
 		NoCache:    os.Getenv("PLASH_NO_CACHE") == "1",
 		ResolveImage: func(ctx context.Context, name string) (container.ID, error) {
-			return importexport.Resolve(ctx, st, name, importSettings(false, s))
+			return importexport.Resolve(ctx, st, name, importSettings(false, d, s))
 		},
 		RunLayer: func(ctx context.Context, parent container.ID, script, input string) (*cas.Staged, error) {
 			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Input: input, Stderr: s.err})
