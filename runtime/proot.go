@@ -85,6 +85,7 @@ type guest struct {
 	config *os.File // what the inside is told; the command ends when this is closed
 	status *json.Decoder
 	pipe   *os.File // of status
+	waited error    // how proot ended, when nothing more is said
 }
 
 // inGuest is what the inside is told.
@@ -93,6 +94,7 @@ type inGuest struct {
 	Dir       string // working directory; where it is not there, /
 	Umask     int    // -1: leave it
 	Group     int    // process group that the command belongs to
+	Alone     bool   // what the command leaves is to end with it
 }
 
 // guestStatus is what the inside tells: first that the command runs, then how it ended.
@@ -179,15 +181,34 @@ func (g *guest) shared() []string {
 
 func (g *guest) close() error { return errors.Join(g.config.Close(), g.pipe.Close()) }
 
-// next waits for what the inside tells next; false if that is nothing.
-func (g *guest) next() (guestStatus, bool) {
-	var s guestStatus
-	return s, g.status.Decode(&s) == nil
+// listen gives what the inside tells, and the end of that; also when proot has been
+// killed and what it traced has not.
+func (g *guest) listen() <-chan guestStatus {
+	said := make(chan guestStatus)
+	gone := make(chan struct{})
+	go func() {
+		g.waited = g.cmd.Wait()
+		// What was told before can still be read.
+		time.AfterFunc(time.Second, func() { _ = g.pipe.Close() })
+		close(gone)
+	}()
+	go func() {
+		defer close(said)
+		for {
+			var s guestStatus
+			if g.status.Decode(&s) != nil {
+				<-gone
+				return
+			}
+			said <- s
+		}
+	}()
+	return said
 }
 
 // ended is the error about a guest that has told nothing: by how proot ended.
 func (g *guest) ended() error {
-	err := g.cmd.Wait()
+	err := g.waited
 	if err == nil {
 		err = io.ErrUnexpectedEOF
 	}

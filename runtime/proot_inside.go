@@ -62,6 +62,13 @@ func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
 	if c.Dir == "" || unix.Chdir(c.Dir) != nil {
 		c.Env = setEnv(c.Env, "PWD", "/")
 	}
+	proc, err := os.OpenRoot("/proc")
+	if err == nil && c.Alone {
+		err = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+	if err != nil {
+		return outcomeOf(err)
+	}
 	i := &initConfig{Argv: c.Argv, Env: c.Env, Umask: -1, Dir: "."}
 	pid, err := i.fork()
 	if err != nil {
@@ -76,5 +83,11 @@ func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}()
-	return reap(pid)
+	o := reap(pid)
+	if c.Alone {
+		if err := killDescendants(proc); err != nil && !o.failed() {
+			return outcomeOf(err)
+		}
+	}
+	return o
 }
