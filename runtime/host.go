@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,6 +79,10 @@ func Examine(ctx context.Context, s *cas.Store) (_ *Host, err error) {
 			inside, err = x.examine(ctx, true)
 			return err
 		})
+		if errors.Is(err, errNoMounts) {
+			h.Mechanisms[len(h.Mechanisms)-1] = Mechanism{Name: "mounts", Detail: reasonOf(err)}
+			inside, err = x.examine(ctx, false)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -97,8 +102,8 @@ func Examine(ctx context.Context, s *cas.Store) (_ *Host, err error) {
 	}
 	h.add(chroot())
 	h.add(proot(inside != outside || !needsStage()))
-	h.choose("run", order(true, inside.UserNS), inside.Work)
-	h.choose("build", order(true, inside.UserNS), inside.Work)
+	h.choose("run", append(order(true, inside.UserNS), "proot", "copy"), h.withCopies(inside.Work))
+	h.choose("build", append(order(true, inside.UserNS), "copy", "proot"), h.withCopies(inside.Work))
 	h.choose("mount", order(false, inUserNamespace()), outside.Look)
 	return h, nil
 }
@@ -114,9 +119,29 @@ func (h *Host) choose(task string, names []string, reasons map[string]string) {
 			c.Backend = name
 			break
 		}
+		if !tried {
+			reason = errNoMounts.Error()
+		}
 		c.Passed = append(c.Passed, Passing{name, reason})
 	}
 	h.Choices = append(h.Choices, c)
+}
+
+// withCopies adds to what is known of backends those that need no mounts.
+func (h *Host) withCopies(reasons map[string]string) map[string]string {
+	all := map[string]string{}
+	maps.Copy(all, reasons)
+	for _, m := range h.Mechanisms {
+		backend := map[string]string{"chroot": "copy", "proot": "proot"}[m.Name]
+		switch {
+		case backend == "":
+		case m.Works:
+			all[backend] = ""
+		default:
+			all[backend] = m.Name + ": " + m.Detail
+		}
+	}
+	return all
 }
 
 // insideFindings are what a process found out that may mount.
