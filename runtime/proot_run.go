@@ -19,7 +19,7 @@ func (g *guest) run(c inGuest) error {
 		}
 	}
 	defer signal.Stop(signals)
-	if err := g.start(c, [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, 0); err != nil {
+	if err := g.start(c, os.Stdin, os.Stdout, os.Stderr); err != nil {
 		return err
 	}
 	said := g.listen()
@@ -62,7 +62,7 @@ func endOf(o outcome) error {
 // commandInGuest runs the command of a step under proot, where it seems to be root.
 func (c *initConfig) commandInGuest(tracer chan<- int) outcome {
 	g := &guest{proot: c.Guest.Proot, dir: c.Guest.Dir, binds: c.Binds, fake: os.Geteuid() != 0}
-	err := g.start(inGuest{Argv: c.Argv, Env: c.Env, Dir: c.Dir, Umask: c.Umask, Alone: true}, [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, 0)
+	err := g.start(inGuest{Argv: c.Argv, Env: c.Env, Dir: c.Dir, Umask: c.Umask, Alone: true}, os.Stdin, os.Stdout, os.Stderr)
 	if err != nil {
 		return outcomeOf(err)
 	}
