@@ -95,8 +95,8 @@ func Examine(ctx context.Context, s *cas.Store) (_ *Host, err error) {
 	h.add(fusermount())
 	h.add(chroot())
 	h.add(proot())
-	h.choose("run", order(true, inside.UserNS), inside.Work)
-	h.choose("build", order(true, inside.UserNS), inside.Work)
+	h.choose("run", order(true, inside.UserNS), inside.Run)
+	h.choose("build", order(true, inside.UserNS), inside.Build)
 	h.choose("mount", order(false, inUserNamespace()), outside.Look)
 	return h, nil
 }
@@ -119,9 +119,9 @@ func (h *Host) choose(task string, names []string, reasons map[string]string) {
 
 // insideFindings are what a process found out that may mount.
 type insideFindings struct {
-	Mechanisms []Mechanism
-	Work, Look map[string]string // by backend: why it does not do, "" if it does
-	UserNS     bool
+	Mechanisms       []Mechanism
+	Run, Build, Look map[string]string // by backend: why it does not do, "" if it does
+	UserNS           bool
 }
 
 // An examination has a store with a container in it, to try things with.
@@ -236,14 +236,15 @@ func ignoreExit(err error) error {
 // examine tries all backends, as far as this process can: in a mount namespace of this
 // thread, unless only what is seen by all counts.
 func (x *examination) examine(ctx context.Context, private bool) (*insideFindings, error) {
-	f := &insideFindings{Work: map[string]string{}, Look: map[string]string{}, UserNS: inUserNamespace()}
+	f := &insideFindings{Run: map[string]string{}, Build: map[string]string{}, Look: map[string]string{}, UserNS: inUserNamespace()}
 	for _, b := range backends() {
 		if b.open == nil {
 			continue
 		}
 		f.Look[b.name] = reasonOf(x.look(ctx, b, private))
 		if private {
-			f.Work[b.name] = reasonOf(x.work(ctx, b))
+			f.Run[b.name] = reasonOf(x.run(ctx, b))
+			f.Build[b.name] = reasonOf(x.build(ctx, b))
 		}
 	}
 	for _, m := range []struct {
@@ -296,13 +297,28 @@ func (x *examination) look(ctx context.Context, b backend, private bool) (err er
 	return errors.Join(m.Close(), Unmount(dir), os.Remove(dir))
 }
 
-// work mounts the container to work in it, as a build step does.
-func (x *examination) work(ctx context.Context, b backend) (err error) {
-	im := x.image()
+// run has what is written in memory, as a run does.
+func (x *examination) run(ctx context.Context, b backend) (err error) {
+	dir, err := mountMemory(x.store)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH)) }()
+	return x.work(ctx, b, dir)
+}
+
+// build has it in the store, as a build step does.
+func (x *examination) build(ctx context.Context, b backend) error {
 	dir, err := os.MkdirTemp(x.store.Dir(), "work")
 	if err != nil {
 		return err
 	}
+	return x.work(ctx, b, dir)
+}
+
+// work mounts the container to work in it, with an upper directory in dir.
+func (x *examination) work(ctx context.Context, b backend, dir string) (err error) {
+	im := x.image()
 	upper, work := filepath.Join(dir, "u"), filepath.Join(dir, "w")
 	if err := makeUpper(ctx, im, upper, work); err != nil {
 		return err
