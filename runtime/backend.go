@@ -145,7 +145,7 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 		im.host = &probed{Unable: map[string]bool{}}
 		return im.openFor(ctx, work, o)
 	}
-	return nil, errors.Join(errs...)
+	return nil, &hintedError{errors.Join(errs...), "`plash-doctor` says what would help"}
 }
 
 func kernel(b overlay.Backend) func(*image, context.Context, overlay.Options) (rootMount, error) {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ihucos/plash/build"
 	"github.com/ihucos/plash/container"
-	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/importexport"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime"
@@ -71,7 +70,7 @@ func hintOf(err error) string {
 			hint += ": sudo env PLASH_DATA=" + build.Quote(dir) + " plash …"
 		}
 		return hint
-	case errors.Is(err, runtime.ErrNoNamespaces), errors.Is(err, overlay.ErrUnsupported), errors.Is(err, fusefs.ErrUnsupported):
+	case errors.Is(err, runtime.ErrNoNamespaces):
 		return "`plash-doctor` says what would help"
 	case errors.Is(err, syscall.ENOSPC): // after that: a user has as many namespaces as he may have
 		return "`plash-clean` frees what is not needed; PLASH_DATA names a store on another disk"
