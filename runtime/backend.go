@@ -160,7 +160,7 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 		im.host = &probed{Unable: map[string]bool{}}
 		return im.openFor(ctx, work, o)
 	}
-	return nil, errors.Join(errs...)
+	return nil, &hintedError{errors.Join(errs...), "`plash-doctor` says what would help"}
 }
 
 // source is what mount tables show as the source of the container's mounts.
