@@ -33,15 +33,18 @@ var mayImport = map[string][]string{
 	"importexport/imageserver": {},
 	"runtime":                  {"overlay", "fusefs", "container", "cas", "replay"},
 	"runtime/hosttest":         {},
-	"overlay":                  {"cas", "replay"},
+	"runtime/rootemu":          {"overlay", "cas"},
+	"overlay":                  {"cas", "mountfd", "replay"},
 	"overlay/copytree":         {"overlay", "cas"},
 	"overlay/treetest":         {},
-	"fusefs":                   {"cas"},
+	"fusefs":                   {"cas", "mountfd"},
 	"fusefs/posixtest":         {},
 	"container":                {"cas"},
 	"cas":                      {},
 	"cas/erofs":                {},
 	"cas/tarstream":            {},
+	"mountfd":                  {},
+	"mountfd/leftover":         {},
 	"replay":                   {},
 	"spelling":                 {},
 }
@@ -59,7 +62,7 @@ var never = map[[2]string]string{
 }
 
 // testsMayImport are packages for tests, which any test may import.
-var testsMayImport = []string{"fusefs/posixtest", "importexport/imageserver", "overlay/treetest", "runtime/hosttest"}
+var testsMayImport = []string{"fusefs/posixtest", "importexport/imageserver", "mountfd/leftover", "overlay/treetest", "runtime/hosttest"}
 
 func TestImports(t *testing.T) {
 	for _, f := range sources(t) {

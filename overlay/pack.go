@@ -24,6 +24,8 @@ type PackOptions struct {
 	Root *tarstream.Entry
 	// Owners, if not nil, says who a file belongs to in the layer, for its user and group.
 	Owners func(uid, gid uint32) (uint32, uint32)
+	// Flat is given for an upper directory in which everything belongs to one user.
+	Flat *Flat
 
 	only selection // nil: all of it
 }
@@ -51,8 +53,8 @@ const (
 // change the directory meanwhile; where that is noticed it is an error.
 func Pack(ctx context.Context, w io.Writer, dir *os.File, o PackOptions) error {
 	p := &packer{
-		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, owners: o.Owners, only: o.only, root: int(dir.Fd()),
-		links: map[inode]string{}, xattrs: newXattrReader(), buf: make([]byte, 1<<20),
+		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, owners: o.Owners, flat: o.Flat, only: o.only, root: int(dir.Fd()),
+		links: map[inode]firstName{}, xattrs: newXattrReader(), buf: make([]byte, 1<<20),
 	}
 	err := p.packRoot()
 	if err == nil {
@@ -66,6 +68,12 @@ func Pack(ctx context.Context, w io.Writer, dir *os.File, o PackOptions) error {
 
 type inode struct{ dev, ino uint64 }
 
+// A firstName is the entry that the others of its file are links to.
+type firstName struct {
+	name     string
+	uid, gid uint32
+}
+
 type packer struct {
 	ctx    context.Context
 	w      *tarstream.Writer
@@ -74,7 +82,9 @@ type packer struct {
 	like   *tarstream.Entry // of the root directory; nil: as it is
 	only   selection        // nil: all
 	owners func(uid, gid uint32) (uint32, uint32)
-	links  map[inode]string // files with several names: the first of them
+	flat   *Flat
+	below  lookupBelow
+	links  map[inode]firstName // files with several names
 	xattrs *xattrReader
 	buf    []byte
 	dents  dentReader
@@ -181,6 +191,11 @@ func (p *packer) dirHeader(fd int, path string) (inode, error) {
 		return inode{}, err
 	}
 	e.Xattrs = xs
+	if p.flat != nil {
+		if err := p.flatten(e, fd, "", m); err != nil {
+			return inode{}, err
+		}
+	}
 	if path == "" && p.like != nil {
 		e = p.like
 	}
@@ -259,6 +274,20 @@ func (p *packer) packSpecial(dirfd int, dir, name string, st *unix.Stat_t) error
 	default:
 		return fmt.Errorf("%w: a file of type %o", ErrCannotPack, st.Mode&unix.S_IFMT)
 	}
+	// None of these can be opened without effect; /proc gives a path to it that
+	// does not depend on where the directory is.
+	xs, m, err := p.xattrs.ofPath("/proc/self/fd/" + strconv.Itoa(dirfd) + "/" + name)
+	if err == nil {
+		err = p.checkMarks(m)
+	}
+	if err == nil && p.flat != nil {
+		e.Xattrs = xs
+		err = p.flatten(e, dirfd, name, m)
+		xs = e.Xattrs
+	}
+	if err != nil {
+		return err
+	}
 	if done, err := p.hardLink(e, st); done || err != nil {
 		return err
 	}
@@ -271,15 +300,6 @@ func (p *packer) packSpecial(dirfd int, dir, name string, st *unix.Stat_t) error
 		e.Linkname = string(p.buf[:n])
 	case tarstream.TypeChar, tarstream.TypeBlock:
 		e.Devmajor, e.Devminor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
-	}
-	// None of these can be opened without effect; /proc gives a path to it that
-	// does not depend on where the directory is.
-	xs, m, err := p.xattrs.ofPath("/proc/self/fd/" + strconv.Itoa(dirfd) + "/" + name)
-	if err == nil {
-		err = p.checkMarks(m)
-	}
-	if err != nil {
-		return err
 	}
 	e.Xattrs = xs
 	return p.w.WriteHeader(e)
@@ -294,10 +314,12 @@ func (p *packer) hardLink(e *tarstream.Entry, st *unix.Stat_t) (bool, error) {
 	key := inode{st.Dev, st.Ino}
 	first, ok := p.links[key]
 	if !ok {
-		p.links[key] = e.Name
+		p.links[key] = firstName{e.Name, e.UID, e.GID}
 		return false, nil
 	}
-	e.Type, e.Linkname, e.Size = tarstream.TypeLink, first, 0
+	e.Type, e.Linkname, e.Size = tarstream.TypeLink, first.name, 0
+	e.UID, e.GID = first.uid, first.gid
+	e.Devmajor, e.Devminor = 0, 0
 	return true, p.w.WriteHeader(e)
 }
 

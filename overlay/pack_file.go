@@ -44,8 +44,16 @@ func (p *packer) packFile(dirfd int, dir, name string) error {
 		return err
 	}
 	e.Xattrs, e.Size = xs, st.Size
+	if p.flat != nil {
+		if err := p.flatten(e, fd, "", m); err != nil {
+			return err
+		}
+	}
 	if done, err := p.hardLink(e, &st); done || err != nil {
 		return err
+	}
+	if e.Type != tarstream.TypeReg {
+		return p.w.WriteHeader(e) // a device
 	}
 	if err := p.findHoles(fd, e); err != nil {
 		return err

@@ -23,6 +23,7 @@ const xattrMax = 64 << 10
 type marks struct {
 	opaque   bool
 	whiteout bool
+	origin   bool // it was copied up
 	// refers is the name of a mark that refers to the layers below: then the
 	// upper directory alone does not tell what is there.
 	refers string
@@ -101,6 +102,8 @@ func (m *marks) set(mark, name, value string) {
 		m.opaque = m.opaque || value == "y"
 	case "whiteout":
 		m.whiteout = true
+	case "origin", "plash.origin": // overlayfs', the union's
+		m.origin = true
 	case "redirect", "metacopy":
 		m.refers = name
 	}

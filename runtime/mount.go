@@ -40,7 +40,7 @@ func Mount(ctx context.Context, st *container.Store, id container.ID, dir string
 	}
 	err = withImage(ctx, st, id, func(im *image) error {
 		im.log = logFor(im.log)
-		m, err := im.open(ctx, overlay.Options{Upper: o.Upper, Work: o.Work})
+		m, err := im.openKept(ctx, overlay.Options{Upper: o.Upper, Work: o.Work})
 		if err != nil {
 			return err
 		}
@@ -171,6 +171,7 @@ func withMountHere(ctx context.Context, st *container.Store, id container.ID, ar
 // mount namespace of this thread.
 func mountPrivately(ctx context.Context, st *container.Store, id container.ID) (dir string, err error) {
 	err = withImage(ctx, st, id, func(im *image) error {
+		im.log = logFor(im.log)
 		if err := enterNamespace(); err != nil {
 			return err
 		}

@@ -127,6 +127,8 @@ func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID,
 	}
 	r.dir = workingDir()
 	err = withImage(ctx, st, id, func(im *image) error {
+		// A process that stays behind keeps the server, which must not keep more.
+		im.log = logFor(im.log)
 		if err := enterNamespace(); err != nil {
 			return err
 		}
@@ -239,7 +241,11 @@ func (r *run) openKept(ctx context.Context, im *image) error {
 }
 
 func (r *run) open(ctx context.Context, im *image, at string, o overlay.Options) error {
-	m, err := im.open(ctx, o)
+	open := im.open
+	if at == o.Upper {
+		open = im.openKept
+	}
+	m, err := open(ctx, o)
 	if err != nil {
 		return err
 	}

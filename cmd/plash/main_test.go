@@ -161,7 +161,11 @@ func setup(env *testscript.Env, images images) error {
 	}
 	env.Setenv("PLASH_LXC_SERVER", images.server)
 	env.Setenv("ALPINE_TAR", images.tar)
-	env.Setenv("PLASH_DATA", filepath.Join(env.WorkDir, "store"))
+	store := "store"
+	if name := os.Getenv("PLASH_TEST_STORE"); name != "" {
+		store = name // see TestStores
+	}
+	env.Setenv("PLASH_DATA", filepath.Join(env.WorkDir, store))
 	env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 	env.Setenv("XDG_DATA_HOME", "")
 	if err := os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o755); err != nil {
