@@ -65,7 +65,10 @@ func (s *copyStep) make(ctx context.Context, st *container.Store, parent contain
 	if err := s.furnish(ctx); err != nil {
 		return nil, err
 	}
-	if s.way.proot != "" && os.Geteuid() != 0 {
+	switch {
+	case s.way.proot == "":
+		tellOnce(st.CAS(), "nothing can be mounted here, so that build steps have no /proc, /sys and /home")
+	case os.Geteuid() != 0:
 		tellOnce(st.CAS(), "without root and user namespaces, files that builds make belong to root in the layer")
 	}
 	err = s.supervise(ctx)

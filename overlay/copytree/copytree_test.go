@@ -180,6 +180,32 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// TestHidden: processes that may not be looked at are taken for inhabitants if they are
+// younger than the last taking, and of our pid namespace.
+func TestHidden(t *testing.T) {
+	s, layers, _ := newStore(t, filepath.Join(t.TempDir(), "store"))
+	c := take(t, s, layers)
+	namespace, since := c.signature()
+	if namespace != pidNamespace() || since == 0 {
+		t.Fatalf("signed by %d at %d", namespace, since)
+	}
+	for start, want := range map[uint64]bool{since - 1: false, since: true, since + 1: true} {
+		if got := (&inhabitants{known: true, hidden: []uint64{start}}).of(c); got != want {
+			t.Errorf("a process of %d in a copy of %d: %v", start, since, got)
+		}
+	}
+	_, err := c.lock.WriteAt(fmt.Appendf(nil, "%20d %20d\n", namespace+1, since), 0)
+	must(t, err)
+	if (&inhabitants{known: true, hidden: []uint64{since + 1}}).of(c) {
+		t.Error("a process of our namespace in a copy of another one")
+	}
+	must(t, c.lock.Truncate(0))
+	if !(&inhabitants{known: true, hidden: []uint64{1}}).of(c) {
+		t.Error("nobody has signed, so it may be anyone")
+	}
+	must(t, c.Close())
+}
+
 // TestAtOnce has many take copies, change them, and give them back.
 func TestAtOnce(t *testing.T) {
 	s, layers, want := newStore(t, filepath.Join(t.TempDir(), "store"))
