@@ -199,6 +199,15 @@ func (f *Flat) OwnerBelow(path string, typ uint32) (uid, gid uint32) {
 	return in.UID, in.GID
 }
 
+// DirBelow tells whether there is a directory at a clean path in the layers below.
+func (f *Flat) DirBelow(path string) bool {
+	if f.Below == nil {
+		return false
+	}
+	in, err := new(lookupBelow).find(f.Below, path)
+	return err == nil && in.IsDir()
+}
+
 // fileType is the file type of a mode for the type of an entry.
 func fileType(typ byte) uint32 {
 	switch typ {

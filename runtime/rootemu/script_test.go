@@ -205,9 +205,13 @@ func TestBecome(t *testing.T) {
 		program, _, _ := strings.Cut(argv, " ")
 		needs(t, program)
 		c := newContainer(t)
-		out := c.sh(t, "id -u; "+argv+` 'id -u; id -g; (sleep 0.1; id -u) & wait; sh -c "(sleep 0.2; id -u) &"; sleep 0.3; perl -e "print \$<, \"\n\""'; id -u`)
+		out := c.sh(t, "id -u; "+argv+` 'ulimit -R 1000000000 2>/dev/null; id -u; id -g; (sleep 0.1; id -u) & wait; sh -c "(sleep 0.2; id -u) &"; sleep 0.3; perl -e "print \$<, \"\n\""'; id -u`)
 		if out != "0\n33\n33\n33\n33\n33\n0\n" {
 			t.Errorf("%s: %q", argv, out)
+		}
+		groups := "33\n"
+		if out := c.sh(t, argv+` 'id -G'`); out != groups {
+			t.Errorf("%s: groups %q", argv, out)
 		}
 	}
 }
