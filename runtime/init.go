@@ -37,6 +37,10 @@ type initConfig struct {
 	// shell opens it by the init's descriptor: nothing has to be put into the
 	// container, and the processes of the step have no descriptor too much.
 	HasScript bool
+	// Emulate says that root is emulated, as there is but one user.
+	Emulate *emulateConfig `json:",omitempty"`
+
+	emulator *emulator
 }
 
 // MaybeInit is for the first line of main. In a process that this package started it
@@ -81,11 +85,24 @@ func stepInit() outcome {
 	if err != nil {
 		return outcomeOf(err)
 	}
-	return reap(pid)
+	st := reap(pid)
+	if c.emulator != nil {
+		if err := c.emulator.finish(); err != nil {
+			return outcomeOf(err)
+		}
+	}
+	return st
 }
 
 // start makes the root of the container and forks the command.
 func (c *initConfig) start() (pid int, err error) {
+	forkExec := syscall.ForkExec
+	if c.Emulate != nil {
+		if c.emulator, err = c.Emulate.prepare(); err != nil {
+			return 0, err
+		}
+		forkExec = c.emulator.fork
+	}
 	if err := c.makeRoot(); err != nil {
 		return 0, err
 	}
@@ -110,10 +127,10 @@ func (c *initConfig) start() (pid int, err error) {
 		return 0, err
 	}
 	attr := &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}}
-	pid, err = syscall.ForkExec(p.path, p.argv, attr)
+	pid, err = forkExec(p.path, p.argv, attr)
 	if errors.Is(err, unix.ENOEXEC) {
 		sh := p.viaShell()
-		pid, err = syscall.ForkExec(sh.path, sh.argv, attr)
+		pid, err = forkExec(sh.path, sh.argv, attr)
 	}
 	if err != nil {
 		return 0, execError(p.argv[0], p.explain(err))

@@ -33,7 +33,9 @@ const stageName = "plash-stage"
 type stageConfig struct {
 	Store string
 	ID    container.ID
-	Flat  bool
+	Flat  bool // see idMaps
+	// Single says that there is one user in the namespace.
+	Single bool
 	// One of these is what to do.
 	Run   *RunOptions  `json:",omitempty"` // Exec
 	Look  []string     `json:",omitempty"` // WithMount
@@ -80,7 +82,7 @@ func startStage(as mapping, death syscall.Signal, files stageFiles, c stageConfi
 }
 
 func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfig) (_ *stage, err error) {
-	c.Flat = maps.flat
+	c.Flat, c.Single = maps.flat, maps.single()
 	exe, err := ownProgram()
 	if err != nil {
 		return nil, err
