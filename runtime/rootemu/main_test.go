@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -118,7 +119,8 @@ func newContainer(t testing.TB, entries ...tar.Header) *container {
 	}
 	for _, h := range entries { // a chown takes some of these bits away
 		if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir {
-			must(t, unix.Chmod(filepath.Join(c.Lower, h.Name), uint32(h.Mode)))
+			at := filepath.Join(c.Lower, h.Name)
+			must(t, errors.Join(unix.Chmod(at, uint32(h.Mode)), os.Chtimes(at, time.Unix(0, 0), time.Unix(0, 0))))
 		}
 	}
 	t.Cleanup(func() { _ = os.Chmod(c.Work+"/work", 0o700) }) // overlayfs leaves it as nobody's
