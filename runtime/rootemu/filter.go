@@ -193,9 +193,6 @@ func listeningFilter() (int, error) {
 
 // blindFilter puts the calling thread under a filter that lets calls succeed without effect.
 func blindFilter() error {
-	if len(machines) == 0 {
-		return ErrUnsupported
-	}
 	if _, errno := install(program(machines, unix.SECCOMP_RET_ERRNO, true), 0); errno != 0 {
 		return fmt.Errorf("install a seccomp filter: %w", errno)
 	}

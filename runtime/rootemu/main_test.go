@@ -289,10 +289,8 @@ func (c *container) start() error {
 			return nil
 		})
 	} else {
-		e, err = Fork(Options{Upper: upper, OwnerBelow: flat.OwnerBelow}, fork)
-		if err == nil {
-			err = e.Blind
-		}
+		e = Fork(Options{Upper: upper, OwnerBelow: flat.OwnerBelow}, fork)
+		err = e.Blind
 	}
 	if err = errors.Join(err, forkErr); err != nil {
 		return err
