@@ -26,6 +26,8 @@ type PackOptions struct {
 	Owners func(uid, gid uint32) (uint32, uint32)
 	// Flat is given for an upper directory in which everything belongs to one user.
 	Flat *Flat
+
+	only selection // nil: all of it
 }
 
 // ErrCannotPack is wrapped by errors about a tree that a layer cannot express.
@@ -51,7 +53,7 @@ const (
 // change the directory meanwhile; where that is noticed it is an error.
 func Pack(ctx context.Context, w io.Writer, dir *os.File, o PackOptions) error {
 	p := &packer{
-		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, owners: o.Owners, flat: o.Flat, root: int(dir.Fd()),
+		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, owners: o.Owners, flat: o.Flat, only: o.only, root: int(dir.Fd()),
 		links: map[inode]firstName{}, xattrs: newXattrReader(), buf: make([]byte, 1<<20),
 	}
 	err := p.packRoot()
@@ -78,6 +80,7 @@ type packer struct {
 	root   int
 	upper  bool
 	like   *tarstream.Entry // of the root directory; nil: as it is
+	only   selection        // nil: all
 	owners func(uid, gid uint32) (uint32, uint32)
 	flat   *Flat
 	below  lookupBelow
@@ -111,7 +114,7 @@ func (p *packer) packDir(fd int, path string, depth int) (err error) {
 	if err != nil {
 		return fmt.Errorf("directory %q: %w", "/"+path, err)
 	}
-	entries, err := p.dents.read(fd)
+	entries, err := p.entries(fd, path)
 	if err != nil {
 		return fmt.Errorf("read directory %q: %w", "/"+path, err)
 	}
@@ -140,6 +143,13 @@ func (p *packer) packDir(fd int, path string, depth int) (err error) {
 		}
 	}
 	return nil
+}
+
+func (p *packer) entries(fd int, path string) ([]dent, error) {
+	if p.only != nil {
+		return p.only.entries(fd, path)
+	}
+	return p.dents.read(fd)
 }
 
 func (p *packer) reopen(path string, self inode) (int, error) {
@@ -176,7 +186,10 @@ func (p *packer) dirHeader(fd int, path string) (inode, error) {
 	if name == "" {
 		name = "./"
 	}
-	e := p.newEntry(name, tarstream.TypeDir, &st)
+	e, err := p.newEntry(name, path, tarstream.TypeDir, &st)
+	if err != nil {
+		return inode{}, err
+	}
 	e.Xattrs = xs
 	if p.flat != nil {
 		if err := p.flatten(e, fd, "", m); err != nil {
@@ -189,7 +202,7 @@ func (p *packer) dirHeader(fd int, path string) (inode, error) {
 	if err := p.w.WriteHeader(e); err != nil {
 		return inode{}, err
 	}
-	if p.upper && m.opaque {
+	if p.upper && m.opaque || p.only != nil && p.only.opaque(path) {
 		err = p.whiteout(path + whiteoutOpaque)
 	}
 	return inode{st.Dev, st.Ino}, err
@@ -212,6 +225,9 @@ func (p *packer) whiteout(name string) error {
 // packEntry packs one entry of a directory. A subdirectory is opened and
 // returned, anything else is done and gives -1.
 func (p *packer) packEntry(dirfd int, dir string, d dent) (sub int, err error) {
+	if d.typ == unix.DT_WHT {
+		return -1, p.whiteout(dir + whiteoutPrefix + d.name)
+	}
 	if strings.HasPrefix(d.name, whiteoutPrefix) {
 		return -1, fmt.Errorf("%w: names that begin with %s mean deletions there", ErrCannotPack, whiteoutPrefix)
 	}
@@ -242,7 +258,10 @@ func (p *packer) packEntry(dirfd int, dir string, d dent) (sub int, err error) {
 
 // packSpecial packs a symbolic link, device or FIFO.
 func (p *packer) packSpecial(dirfd int, dir, name string, st *unix.Stat_t) error {
-	e := p.newEntry(dir+name, 0, st)
+	e, err := p.newEntry(dir+name, dir+name, 0, st)
+	if err != nil {
+		return err
+	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
 		e.Type = tarstream.TypeSymlink
@@ -304,14 +323,19 @@ func (p *packer) hardLink(e *tarstream.Entry, st *unix.Stat_t) (bool, error) {
 	return true, p.w.WriteHeader(e)
 }
 
-func (p *packer) newEntry(name string, typ byte, st *unix.Stat_t) *tarstream.Entry {
+// newEntry describes the file at path, under a name that may be another one.
+func (p *packer) newEntry(name, path string, typ byte, st *unix.Stat_t) (*tarstream.Entry, error) {
 	uid, gid := st.Uid, st.Gid
 	if p.owners != nil {
 		uid, gid = p.owners(uid, gid)
 	}
-	return &tarstream.Entry{
+	e := &tarstream.Entry{
 		Name: name, Type: typ,
 		Mode: st.Mode & 0o7777, UID: uid, GID: gid,
 		MtimeSec: st.Mtim.Sec, MtimeNsec: uint32(st.Mtim.Nsec),
 	}
+	if p.only == nil {
+		return e, nil
+	}
+	return e, p.only.settle(e, path, st)
 }

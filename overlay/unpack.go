@@ -124,6 +124,9 @@ func unpackLayers(ctx context.Context, s *cas.Store, layers []Layer, flat bool) 
 		_, err := os.Lstat(filepath.Join(s.Dir(), unpackedChains, cas.ChainID(chain).Encoded()))
 		return err == nil
 	})
+	if merged < len(layers) && !canWhiteout(s) {
+		merged = len(layers)
+	}
 	var dirs []string
 	for i := len(layers) - 1; i >= merged; i-- {
 		d := layers[i].Digest
@@ -221,4 +224,12 @@ func publishTree(tree, dir string) error {
 		return fmt.Errorf("rename %s to %s: %w", tree, dir, err)
 	}
 	return cas.SyncDir(parent.Name())
+}
+
+// UnpackedChain is where the unpacked tree of a chain of layers is, if it is there.
+func UnpackedChain(s *cas.Store, chain digest.Digest) string {
+	if chain == "" {
+		return filepath.Join(s.Dir(), unpackedEmpty)
+	}
+	return filepath.Join(s.Dir(), unpackedChains, chain.Encoded())
 }

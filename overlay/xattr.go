@@ -123,3 +123,26 @@ func layerXattr(name string) bool {
 	}
 	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")
 }
+
+// dropXattrs removes the attributes of an open file that are not to be kept, as far as
+// that is allowed.
+func dropXattrs(fd int, keep map[string]bool) error {
+	names := make([]byte, xattrMax)
+	n, err := unix.Flistxattr(fd, names)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list attributes: %w", err)
+	}
+	for name := range strings.SplitSeq(string(names[:n]), "\x00") {
+		if name == "" || keep[name] || name == "security.selinux" {
+			continue
+		}
+		err := unix.Fremovexattr(fd, name)
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return fmt.Errorf("remove attribute %s: %w", name, err)
+		}
+	}
+	return nil
+}

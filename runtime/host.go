@@ -97,8 +97,8 @@ func Examine(ctx context.Context, s *cas.Store) (_ *Host, err error) {
 	}
 	h.add(chroot())
 	h.add(proot(inside != outside || !needsStage()))
-	h.choose("run", order(true, inside.UserNS), inside.Work)
-	h.choose("build", order(true, inside.UserNS), inside.Work)
+	h.choose("run", order(true, inside.UserNS), inside.Run)
+	h.choose("build", order(true, inside.UserNS), inside.Build)
 	h.choose("mount", order(false, inUserNamespace()), outside.Look)
 	return h, nil
 }
@@ -121,16 +121,15 @@ func (h *Host) choose(task string, names []string, reasons map[string]string) {
 
 // insideFindings are what a process found out that may mount.
 type insideFindings struct {
-	Mechanisms []Mechanism
-	Work, Look map[string]string // by backend: why it does not do, "" if it does
-	UserNS     bool
+	Mechanisms       []Mechanism
+	Run, Build, Look map[string]string // by backend: why it does not do, "" if it does
+	UserNS           bool
 }
 
 // An examination has a store with a container in it, to try things with.
 type examination struct {
-	store  *cas.Store
-	layer  overlay.Layer
-	memory string // a tmpfs in a private namespace, once it is needed
+	store *cas.Store
+	layer overlay.Layer
 }
 
 // openExamination opens the store that newExamination made.
@@ -140,7 +139,7 @@ func openExamination(s *cas.Store) (*examination, error) {
 		return nil, fmt.Errorf("%d blobs to try with: %w", len(blobs), err)
 	}
 	d := digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(blobs[0]))
-	return &examination{store: s, layer: overlay.Layer{Digest: d}}, nil
+	return &examination{s, overlay.Layer{Digest: d}}, nil
 }
 
 func newExamination(ctx context.Context, dir string) (*examination, error) {
@@ -239,14 +238,15 @@ func ignoreExit(err error) error {
 // examine tries all backends, as far as this process can: in a mount namespace of this
 // thread, unless only what is seen by all counts.
 func (x *examination) examine(ctx context.Context, private bool) (*insideFindings, error) {
-	f := &insideFindings{Work: map[string]string{}, Look: map[string]string{}, UserNS: inUserNamespace()}
+	f := &insideFindings{Run: map[string]string{}, Build: map[string]string{}, Look: map[string]string{}, UserNS: inUserNamespace()}
 	for _, b := range backends() {
 		if b.open == nil {
 			continue
 		}
 		f.Look[b.name] = reasonOf(x.look(ctx, b, private))
 		if private {
-			f.Work[b.name] = reasonOf(x.work(ctx, b))
+			f.Run[b.name] = reasonOf(x.run(ctx, b))
+			f.Build[b.name] = reasonOf(x.build(ctx, b))
 		}
 	}
 	for _, m := range []struct {
@@ -299,28 +299,33 @@ func (x *examination) look(ctx context.Context, b backend, private bool) (err er
 	return errors.Join(m.Close(), Unmount(dir), os.Remove(dir))
 }
 
-// work mounts the container to work in it, as a build step does: with an upper directory
-// on the store's disk, or in memory if that cannot hold one.
-func (x *examination) work(ctx context.Context, b backend) error {
-	err := x.workAt(ctx, b, x.store.Dir())
-	if !errors.Is(err, overlay.ErrUpper) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return err
-	}
-	if x.memory == "" {
-		var memErr error
-		if x.memory, memErr = mountMemory(x.store); memErr != nil {
-			return errors.Join(err, memErr)
-		}
-	}
-	return x.workAt(ctx, b, x.memory)
-}
-
-func (x *examination) workAt(ctx context.Context, b backend, at string) (err error) {
-	im := x.image()
-	dir, err := os.MkdirTemp(at, "work")
+// run has what is written in memory, as a run does.
+func (x *examination) run(ctx context.Context, b backend) (err error) {
+	dir, err := mountMemory(x.store)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH)) }()
+	return x.work(ctx, b, dir)
+}
+
+// build has it in the store, as a build step does, or in memory if the store cannot hold an
+// upper directory.
+func (x *examination) build(ctx context.Context, b backend) error {
+	dir, err := os.MkdirTemp(x.store.Dir(), "work")
+	if err != nil {
+		return err
+	}
+	err = x.work(ctx, b, dir)
+	if errors.Is(err, overlay.ErrUpper) || errors.Is(err, unix.EOPNOTSUPP) {
+		return x.run(ctx, b)
+	}
+	return err
+}
+
+// work mounts the container to work in it, with an upper directory in dir.
+func (x *examination) work(ctx context.Context, b backend, dir string) (err error) {
+	im := x.image()
 	upper, work := filepath.Join(dir, "u"), filepath.Join(dir, "w")
 	if err := makeUpper(ctx, im, upper, work); err != nil {
 		return err

@@ -39,6 +39,7 @@ type initConfig struct {
 	HasScript bool
 	// Emulate says that root is emulated, as there is but one user.
 	Emulate *emulateConfig `json:",omitempty"`
+	Guest   *guestConfig   `json:",omitempty"` // there are no namespaces, and rootFD is a copy
 
 	emulator *emulator
 }
@@ -49,6 +50,7 @@ type initConfig struct {
 func MaybeInit() {
 	fusefs.MaybeServe()
 	maybeStage()
+	maybeGuest()
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return
 	}
@@ -81,6 +83,9 @@ func stepInit() outcome {
 	if err := json.NewDecoder(os.NewFile(configFD, "config")).Decode(&c); err != nil {
 		return outcome{Failure: fmt.Sprintf("read what to run: %v", err)}
 	}
+	if c.Guest != nil {
+		return c.runInCopy()
+	}
 	pid, err := c.start()
 	if err != nil {
 		return outcomeOf(err)
@@ -96,16 +101,19 @@ func stepInit() outcome {
 
 // start makes the root of the container and forks the command.
 func (c *initConfig) start() (pid int, err error) {
-	forkExec := syscall.ForkExec
 	if c.Emulate != nil {
 		if c.emulator, err = c.Emulate.prepare(); err != nil {
 			return 0, err
 		}
-		forkExec = c.emulator.fork
 	}
 	if err := c.makeRoot(); err != nil {
 		return 0, err
 	}
+	return c.fork()
+}
+
+// fork forks the command, in the root that this process has.
+func (c *initConfig) fork() (pid int, err error) {
 	if c.Umask >= 0 {
 		unix.Umask(c.Umask)
 	}
@@ -125,6 +133,10 @@ func (c *initConfig) start() (pid int, err error) {
 	p, err := findProgram(argv, c.Env)
 	if err != nil {
 		return 0, err
+	}
+	forkExec := syscall.ForkExec
+	if c.emulator != nil {
+		forkExec = c.emulator.fork
 	}
 	attr := &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}}
 	pid, err = forkExec(p.path, p.argv, attr)

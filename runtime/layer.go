@@ -57,6 +57,18 @@ var scriptMounts = []bind{
 //
 // It needs [MaybeInit] in the program's main.
 func RunLayer(ctx context.Context, st *container.Store, parent container.ID, o LayerOptions) (staged *cas.Staged, err error) {
+	err = mountedOrCopied(func() (err error) {
+		staged, err = layerMounted(ctx, st, parent, o)
+		return err
+	}, func() (err error) {
+		staged, err = layerInCopy(ctx, st, parent, o)
+		return err
+	})
+	return staged, err
+}
+
+// layerMounted is RunLayer with mounts.
+func layerMounted(ctx context.Context, st *container.Store, parent container.ID, o LayerOptions) (staged *cas.Staged, err error) {
 	if needsStage() {
 		return layerStaged(ctx, st, parent, o)
 	}
@@ -127,6 +139,7 @@ type step struct {
 	root    rootMount
 	script  *os.File
 	emulation
+	inCopy bool // there are no namespaces, and the root is a copy
 }
 
 // make runs the command and has what it changed packed.

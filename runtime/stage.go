@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"os/signal"
 	goruntime "runtime"
-	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -129,32 +128,10 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 	return s, nil
 }
 
-// start forks. The caller's descriptors pass through to the command, under their numbers:
-// so ours have any number that is free, and are told as arguments.
+// start forks.
 func (s *stage) start(files ...*os.File) error {
 	s.cmd.Args = []string{stageName}
-	syscall.ForkLock.Lock()
-	for _, f := range files {
-		fd := -1
-		if f != nil {
-			fd = int(f.Fd())
-			if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
-				syscall.ForkLock.Unlock()
-				return err
-			}
-		}
-		s.cmd.Args = append(s.cmd.Args, strconv.Itoa(fd))
-	}
-	// Start takes the lock too, for reading. Whoever forks in between gives its child
-	// pipes that end with it: a plash at this point forks nothing else.
-	syscall.ForkLock.Unlock()
-	err := s.cmd.Start()
-	for _, f := range files {
-		if f != nil {
-			unix.CloseOnExec(int(f.Fd()))
-		}
-	}
-	return err
+	return startWithFiles(s.cmd, files...)
 }
 
 func (s *stage) close() error { return errors.Join(s.config.Close(), s.status.Close()) }

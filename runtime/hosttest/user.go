@@ -27,6 +27,24 @@ type Login struct {
 
 // LogIn makes a directory for a plain user, which is the caller's to remove. It needs root.
 func LogIn(name string) (*Login, error) {
+	// Not in the directory of a test, which others may not enter; and where runs share it.
+	return LogInAt(name, "/tmp")
+}
+
+// LogInAt makes it in a directory that the user can enter.
+func LogInAt(name, dir string) (*Login, error) {
+	l, err := lookUp(name)
+	if err != nil {
+		return nil, err
+	}
+	if l.Dir, err = os.MkdirTemp(dir, "plash-"+name); err != nil {
+		return nil, err
+	}
+	return l, os.Chown(l.Dir, l.uid, l.gid)
+}
+
+// lookUp finds a user's ids.
+func lookUp(name string) (*Login, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
 		return nil, fmt.Errorf("%w (`scripts/deps test` makes the users of tests)", err)
@@ -35,14 +53,13 @@ func LogIn(name string) (*Login, error) {
 	if l.uid, err = strconv.Atoi(u.Uid); err != nil {
 		return nil, err
 	}
-	if l.gid, err = strconv.Atoi(u.Gid); err != nil {
-		return nil, err
-	}
-	// Not in the directory of a test, which others may not enter; and where runs share it.
-	if l.Dir, err = os.MkdirTemp("/tmp", "plash-"+name); err != nil {
-		return nil, err
-	}
-	return l, os.Chown(l.Dir, l.uid, l.gid)
+	l.gid, err = strconv.Atoi(u.Gid)
+	return l, err
+}
+
+// credential is what makes a process the user's.
+func (l *Login) credential() *syscall.Credential {
+	return &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.gid)}
 }
 
 // Command is a command that the user runs in his directory, which is his home too.
@@ -53,7 +70,7 @@ func (l *Login) Command(name string, args ...string) *exec.Cmd {
 		"HOME=" + l.Dir, "TMPDIR=" + l.Dir, "USER=" + l.Name, "LOGNAME=" + l.Name, "CI=" + os.Getenv("CI"),
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.gid)}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: l.credential()}
 	return cmd
 }
 
@@ -84,6 +101,13 @@ func RunAs(t *testing.T, name, tests string, flags ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.Run(t, tests, nil, flags...)
+}
+
+// Run is RunAs for a user who is logged in, with more variables in his environment; his directory
+// is removed at the end.
+func (l *Login) Run(t *testing.T, tests string, env []string, flags ...string) {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := os.RemoveAll(l.Dir); err != nil {
 			t.Error(err)
@@ -101,8 +125,27 @@ func RunAs(t *testing.T, name, tests string, flags ...string) {
 	}
 	// Longer than any test takes, shorter than the limit of the calling one.
 	flags = append(flags, "-test.timeout=5m")
-	out, err := l.Command(program, append([]string{"-test.v", "-test.run", tests}, flags...)...).CombinedOutput()
-	if err != nil {
+	cmd := l.Command(program, append([]string{"-test.v", "-test.run", tests}, flags...)...)
+	cmd.Env = append(cmd.Env, env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// Give makes a file a user's.
+func Give(name, path string) error {
+	l, err := lookUp(name)
+	if err != nil {
+		return err
+	}
+	return os.Chown(path, l.uid, l.gid)
+}
+
+// IDs are a user's numbers, as UID:GID.
+func IDs(name string) (string, error) {
+	l, err := lookUp(name)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d:%d", l.uid, l.gid), nil
 }
