@@ -49,7 +49,7 @@ func rows() []row {
 			all("run: copy, build: copy, mount: unpack"),
 		},
 		{"user", "user with subordinate ids", host(hosttest.Host{User: user}), all("fuse")},
-		{"user-bare", "user without", host(hosttest.Host{User: bare}), all("fuse")},
+		{"user-bare", "user without subordinate ids", host(hosttest.Host{User: bare}), all("fuse")},
 		{
 			"user-no-fuse", "user, no `/dev/fuse`", host(hosttest.Host{User: user, NoFUSE: true}),
 			cells{works, works, refusedMounts, works, "unpack"},
@@ -89,6 +89,11 @@ func rows() []row {
 			cells{refusedNS, refusedNS, refusedMounts, works, "none"},
 		},
 		{
+			"docker-user-proot", "`docker run --user UID`",
+			dockerRun{as: user},
+			cells{works, works, refusedMounts, works, "proot"},
+		},
+		{
 			"docker-admin", "`docker run --device /dev/fuse --cap-add SYS_ADMIN --security-opt apparmor=unconfined`",
 			dockerRun{options: []string{"--device=/dev/fuse", "--cap-add=SYS_ADMIN", "--security-opt=apparmor=unconfined"}},
 			all("run: unpack, build: union, mount: fuse"),
@@ -122,6 +127,9 @@ var pending = []struct{ row, column, missing string }{
 	{"docker-proot", colRun, "backend proot"},
 	{"docker-proot", colBuild, "backend copy"},
 	{"docker-proot", colBackend, "backend copy"},
+	{"docker-user-proot", colRun, "backend proot"},
+	{"docker-user-proot", colBuild, "backend proot"},
+	{"docker-user-proot", colBackend, "backend proot"},
 	{"plash-user", colBuild, "root emulation"},
 }
 
