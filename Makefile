@@ -6,6 +6,8 @@ GO      ?= go
 PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# The program that "make build" makes.
+PLASH = bin/plash
 # How long each fuzz target runs in "make check".
 FUZZTIME ?= 5s
 # What "make bench" measures (all, if empty), and how often.
@@ -17,6 +19,10 @@ export PATH := $(PATH):/usr/local/go/bin
 # One static binary, whatever the machine.
 export CGO_ENABLED = 0
 
+# How it is linked: -E has it begin with package replay, not with the Go runtime. That is
+# for the machines that replay has assembly for.
+LDFLAGS = -s -w $(if $(filter amd64 arm64,$(shell $(GO) env GOARCH 2>/dev/null)),-E plash_entry) -X main.version=$(VERSION)
+
 TOOL = $(GO) tool -modfile=tools/go.mod
 
 .PHONY: all build install uninstall test check fmt lint cross race fuzz demo bench clean
@@ -25,15 +31,15 @@ all: build
 
 build:
 	@command -v $(GO) >/dev/null || { echo "make: Go is not installed: get it from https://go.dev/dl/" >&2; exit 1; }
-	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/plash ./cmd/plash
+	$(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o '$(PLASH)' ./cmd/plash
 
 install: build
 	install -d '$(DESTDIR)$(PREFIX)/bin'
-	install -m 755 bin/plash '$(DESTDIR)$(PREFIX)/bin/plash'
-	for name in $$(bin/plash help --names); do ln -sf plash '$(DESTDIR)$(PREFIX)/bin/plash-'$$name || exit 1; done
+	install -m 755 '$(PLASH)' '$(DESTDIR)$(PREFIX)/bin/plash'
+	for name in $$('$(PLASH)' help --names); do ln -sf plash '$(DESTDIR)$(PREFIX)/bin/plash-'$$name || exit 1; done
 
 uninstall: build
-	for name in $$(bin/plash help --names); do rm -f '$(DESTDIR)$(PREFIX)/bin/plash-'$$name; done
+	for name in $$('$(PLASH)' help --names); do rm -f '$(DESTDIR)$(PREFIX)/bin/plash-'$$name; done
 	rm -f '$(DESTDIR)$(PREFIX)/bin/plash'
 
 test:
@@ -54,8 +60,8 @@ lint:
 
 # Both architectures, tests and all.
 cross:
-	GOARCH=amd64 $(GO) build -o /dev/null ./cmd/plash
-	GOARCH=arm64 $(GO) build -o /dev/null ./cmd/plash
+	GOARCH=amd64 $(GO) build -ldflags '$(LDFLAGS)' -o /dev/null ./cmd/plash
+	GOARCH=arm64 $(GO) build -ldflags '$(LDFLAGS)' -o /dev/null ./cmd/plash
 	GOARCH=arm64 $(GO) vet ./...
 
 race:

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // buildPrograms builds plash and the empty program that a start is compared with.
@@ -17,12 +18,16 @@ func (b *bench) buildPrograms() error {
 		return err
 	}
 	built := filepath.Join(b.dir, "built")
-	for out, in := range map[string]string{b.plash: "github.com/ihucos/plash/cmd/plash", b.empty: src} {
-		cmd := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", built, in)
+	for out, build := range map[string][]string{
+		// The Makefile says how it is linked.
+		b.plash: {"make", "-s", "build", "PLASH=" + built},
+		b.empty: {"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", built, src},
+	} {
+		cmd := exec.CommandContext(b.ctx, build[0], build[1:]...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		cmd.Stderr = os.Stderr
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("build %s: %w", in, err)
+			return fmt.Errorf("%s: %w", strings.Join(build, " "), err)
 		}
 		// As it is installed. What the linker has written lies in the page cache in single
 		// pages, which costs every start 0.1 ms.

@@ -134,7 +134,7 @@ func unlink(parent int, name string, typ byte) error {
 				return err
 			}
 		case errors.Is(err, unix.EPERM):
-			if !clearImmutable(parent, ".") && !clearImmutable(parent, name) {
+			if !ClearImmutable(parent, ".") && !ClearImmutable(parent, name) {
 				return err
 			}
 		case errors.Is(err, unix.EACCES):
@@ -210,9 +210,9 @@ const (
 	fsAppend    = 0x20
 )
 
-// clearImmutable takes the immutable and append-only attributes (chattr +i, +a)
+// ClearImmutable takes the immutable and append-only attributes (chattr +i, +a)
 // from a file or directory; false if there was none to take, or it cannot be.
-func clearImmutable(parent int, name string) bool {
+func ClearImmutable(parent int, name string) bool {
 	var st unix.Stat_t
 	if unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 		return false

@@ -95,7 +95,12 @@ func unmountByHelper(dir string, lazy bool) error {
 	if lazy {
 		args = append([]string{"-z"}, args...)
 	}
-	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil {
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is looked at
+	if out, err := cmd.CombinedOutput(); err != nil {
+		if bytes.Contains(out, []byte("resource busy")) {
+			return fmt.Errorf("unmount %s: %w", dir, unix.EBUSY)
+		}
 		return fmt.Errorf("unmount %s: %w: %s", dir, err, bytes.TrimSpace(out))
 	}
 	return nil
@@ -107,14 +112,19 @@ func unmountByHelper(dir string, lazy bool) error {
 func Unmount(dir string) error {
 	dead := Check(dir)
 	err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
-	if errors.Is(err, unix.EPERM) && os.Geteuid() != 0 {
+	byHelper := errors.Is(err, unix.EPERM) && os.Geteuid() != 0
+	if byHelper {
 		err = unmountByHelper(dir, false)
 	}
 	if dead != nil && errors.Is(err, unix.EBUSY) {
 		// Those who use it can do nothing with it any more.
-		err = unix.Unmount(dir, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+		if byHelper {
+			err = unmountByHelper(dir, true)
+		} else {
+			err = unix.Unmount(dir, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+		}
 	}
-	if err != nil {
+	if err != nil && !byHelper {
 		err = fmt.Errorf("unmount %s: %w", dir, err)
 	}
 	return errors.Join(dead, err)

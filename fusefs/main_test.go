@@ -10,68 +10,28 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/mountfd/leftover"
 	"github.com/ihucos/plash/overlay/treetest"
 )
 
-// TestMain checks that the tests leave no mount, server or descriptor.
+// TestMain checks that the tests leave no server either.
 func TestMain(m *testing.M) {
 	MaybeServe()
 	if len(os.Args) == 5 && os.Args[1] == helperName {
 		os.Exit(helper(os.Args[2], os.Args[3], os.Args[4]))
 	}
-	// A directory of our own: others' tests may be running.
-	dir, err := os.MkdirTemp("", "fusefs")
-	if err == nil {
-		err = os.Setenv("TMPDIR", dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	before := traces()
-	code := m.Run()
-	after := traces()
-	for range 100 { // a server ends a moment after its mount
-		if after == before {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-		after = traces()
-	}
-	if code == 0 && after != before {
-		fmt.Fprintf(os.Stderr, "left over:\n%s\n", treetest.Diff(before, after))
-		code = 1
-	}
-	if err := os.RemoveAll(dir); code == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leftover.Main(m, serversLeft))
 }
 
-// traces lists what a test could leave over: mounts, servers and descriptors.
-func traces() string {
+func serversLeft() string {
 	var out strings.Builder
-	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.SplitSeq(string(mounts), "\n") {
-		if strings.Contains(line, os.TempDir()+"/") {
-			out.WriteString(line + "\n")
-		}
-	}
 	for pid, source := range servers() {
 		fmt.Fprintf(&out, "%s %s\n", pid, source)
-	}
-	fds, _ := os.ReadDir("/proc/self/fd")
-	for _, e := range fds {
-		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && !strings.HasPrefix(target, "/proc/") {
-			fmt.Fprintf(&out, "%s %s\n", e.Name(), target)
-		}
 	}
 	return out.String()
 }

@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/mountfd"
 )
 
-// A Mount is a mount that is attached nowhere, until [Mount.AttachTo].
+// A Mount is a mount that is attached nowhere, until AttachTo. Its descriptor is -1 before
+// that where there can be no detached mount (before Linux 5.2, or by fusermount3).
 type Mount struct {
-	fd     int     // the mount, -1: not made yet
+	mountfd.Mount
 	device int     // the FUSE device, until the server has it; or -1
 	server *server // that waits for the device, or nil
 	// handles says that the kernel makes file handles of what it shows.
 	handles bool
-	// attach makes and attaches the mount at once, where there can be no detached one.
-	attach func(dir string) error
 }
 
 // force makes tests take the ways of older kernels and of plain users.
@@ -37,7 +37,7 @@ var force struct {
 // Where only fusermount3 can mount, or only mount(2), AttachTo makes the mount;
 // the context is for that too.
 func Open(ctx context.Context, store *cas.Store, layers []digest.Digest, o Options) (*Mount, error) {
-	m := &Mount{fd: -1, device: -1}
+	m := &Mount{device: -1}
 	if err := m.open(ctx, store, layers, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("mount container with FUSE: %w", err), m.Close())
 	}
@@ -49,23 +49,24 @@ func (m *Mount) open(ctx context.Context, store *cas.Store, layers []digest.Dige
 	if m.device, err = openDevice(); err != nil {
 		return err
 	}
-	m.fd, err = mountDetached(m.device, &o)
+	fd, err := mountDetached(m.device, &o)
 	switch {
 	case err == nil:
+		m.Mount = mountfd.Of(fd)
 	case errors.Is(err, unix.ENOSYS):
-		m.attach = func(dir string) error { return m.attachDirect(ctx, dir, &o) }
+		m.Mount = mountfd.Later(func(dir string) error { return m.attachDirect(ctx, dir, &o) })
 	case errors.Is(err, unix.EPERM):
 		if err := findHelper(err); err != nil {
 			return err
 		}
-		m.attach = func(dir string) error { return m.attachByHelper(ctx, dir, &o) }
+		m.Mount = mountfd.Later(func(dir string) error { return m.attachByHelper(ctx, dir, &o) })
 	default:
 		return classify(err)
 	}
 	if m.server, err = startServer(store, layers, &o); err != nil {
 		return err
 	}
-	if m.attach != nil {
+	if m.FD() < 0 {
 		return nil
 	}
 	return m.serve(ctx)
@@ -106,55 +107,8 @@ func (m *Mount) release() error {
 // then FUSE does not say that these are still right: ESTALE to overlayfs.
 func (m *Mount) Handles() bool { return m.handles }
 
-// FD is an O_PATH descriptor of the mount's root, for *at calls; it belongs to
-// the mount. It is -1 before AttachTo where there can be no detached mount (before
-// Linux 5.2, or by fusermount3).
-func (m *Mount) FD() int { return m.fd }
-
-// AttachTo attaches the mount at a directory, in the mount namespace of the
-// calling thread. It stays there when m is closed; while m is open, umount(2)
-// of it says EBUSY.
-func (m *Mount) AttachTo(dir string) error {
-	if m.attach == nil {
-		err := unix.MoveMount(m.fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
-		if errors.Is(err, unix.EINVAL) {
-			if fi, statErr := os.Stat(dir); statErr == nil && !fi.IsDir() {
-				err = unix.ENOTDIR
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("attach mount to %s: %w", dir, err)
-		}
-		return nil
-	}
-	// fusermount3 would mount a directory on a file.
-	if fi, err := os.Stat(dir); err == nil && !fi.IsDir() {
-		return fmt.Errorf("attach mount to %s: %w", dir, unix.ENOTDIR)
-	}
-	if err := m.attach(dir); err != nil {
-		return err
-	}
-	m.attach = nil
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open mount: %w", &os.PathError{Op: "open", Path: dir, Err: err})
-	}
-	m.fd = fd
-	return nil
-}
-
 // Close gives the descriptor back, and with it the mount unless it was attached.
-func (m *Mount) Close() error {
-	err := m.release()
-	if m.fd >= 0 {
-		err = errors.Join(err, unix.Close(m.fd))
-		m.fd = -1
-	}
-	if err != nil {
-		return fmt.Errorf("close mount: %w", err)
-	}
-	return nil
-}
+func (m *Mount) Close() error { return errors.Join(m.release(), m.Mount.Close()) }
 
 // attachDirect mounts with mount(2), for kernels before Linux 5.2.
 func (m *Mount) attachDirect(ctx context.Context, dir string, o *Options) error {

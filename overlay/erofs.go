@@ -52,7 +52,7 @@ func openErofs(ctx context.Context, s *cas.Store, layers []Layer, o *Options) (*
 		return nil, err
 	}
 	if !stacked {
-		return &Mount{fd: bottom.fd}, nil
+		return mountOf(bottom.fd), nil
 	}
 	if err := lower.add(bottom, nil); err != nil {
 		return nil, err

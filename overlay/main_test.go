@@ -3,61 +3,29 @@ package overlay
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/mountfd/leftover"
 	"github.com/ihucos/plash/overlay/treetest"
 )
 
-// TestMain checks that the tests leave no mount, loop device or descriptor.
-func TestMain(m *testing.M) {
-	before := traces()
-	code := m.Run()
-	// A loop device is freed, and a thread's mount namespace ends, a moment later.
-	after := traces()
-	for range 50 {
-		if after == before {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-		after = traces()
-	}
-	if code == 0 && after != before {
-		fmt.Fprintf(os.Stderr, "left over:\n%s\n", treetest.Diff(before, after))
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(leftover.Main(m, loops)) }
 
-// traces lists what a test could leave over: this process' mounts, descriptors
-// and loop devices of a test's files.
-func traces() string {
+// loops lists the loop devices of a test's files.
+func loops() string {
 	var out strings.Builder
-	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.SplitSeq(string(mounts), "\n") {
-		if strings.Contains(line, os.TempDir()+"/Test") {
-			out.WriteString(line + "\n")
-		}
-	}
-	fds, _ := os.ReadDir("/proc/self/fd")
-	for _, e := range fds {
-		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && !strings.HasPrefix(target, "/proc/") {
-			fmt.Fprintf(&out, "%s %s\n", e.Name(), target)
-		}
-	}
-	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, l := range loops {
-		if b, err := os.ReadFile(l); err == nil && strings.Contains(string(b), os.TempDir()+"/Test") {
-			out.WriteString(l + " " + string(b))
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && strings.Contains(string(b), os.TempDir()+"/") {
+			out.WriteString(f + " " + string(b))
 		}
 	}
 	return out.String()

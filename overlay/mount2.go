@@ -7,12 +7,14 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/mountfd"
 )
 
 // bindLater gives a read-only bind mount of a directory that mount(2) makes
 // when it is attached: for kernels before Linux 5.12.
 func bindLater(dir string) *Mount {
-	return &Mount{fd: -1, attach: func(target string) error {
+	return &Mount{Mount: mountfd.Later(func(target string) error {
 		if err := unix.Mount(dir, target, "", unix.MS_BIND, ""); err != nil {
 			return classify(fmt.Errorf("bind mount %s to %s: %w", dir, target, err))
 		}
@@ -26,14 +28,14 @@ func bindLater(dir string) *Mount {
 			return errors.Join(err, unix.Unmount(target, unix.MNT_DETACH))
 		}
 		return nil
-	}}
+	})}
 }
 
 // overlayLater gives an overlayfs of directories, top first, that mount(2) makes
 // when it is attached: for kernels before Linux 5.2.
 func overlayLater(dirs []string, o *Options) *Mount {
 	dirs = append(dirs[:len(dirs):len(dirs)], o.Below...)
-	return &Mount{fd: -1, attach: func(target string) error {
+	return &Mount{Mount: mountfd.Later(func(target string) error {
 		err := mountOverlay2(dirs, o, target, overlayOptions(o, xinoOf(dirs, o)), o.Volatile)
 		if errors.Is(err, unix.EINVAL) {
 			// Older kernels know fewer options. None of these asks for anything
@@ -44,7 +46,7 @@ func overlayLater(dirs []string, o *Options) *Mount {
 			return classify(fmt.Errorf("mount overlayfs of %d layers at %s: %w", len(dirs), target, err))
 		}
 		return nil
-	}}
+	})}
 }
 
 func mountOverlay2(dirs []string, o *Options, target string, options [][2]string, volatile bool) error {

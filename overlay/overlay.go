@@ -27,12 +27,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/mountfd"
 )
 
 // ErrUnsupported is wrapped by errors of [Open] where the kernel, or what it
@@ -87,12 +87,10 @@ type Options struct {
 	Source string
 }
 
-// A Mount is a mount that is attached nowhere, until [Mount.AttachTo].
+// A Mount is a mount that is attached nowhere, until AttachTo. Its
+// descriptor is -1 before that on kernels without detached mounts (before Linux 5.2).
 type Mount struct {
-	fd int
-	// attach makes and attaches the mount at once, where the kernel has no
-	// detached mounts.
-	attach func(dir string) error
+	mountfd.Mount
 	recipe *recipe // nil if it cannot be recorded
 }
 
@@ -144,51 +142,7 @@ func OpenOn(base int, forgetful bool, o Options) (*Mount, error) {
 	return openOverlay(&l, &o, x)
 }
 
-// FD is an O_PATH descriptor of the mount's root, for *at calls; it belongs to
-// the mount. It is -1 before AttachTo on kernels without detached mounts
-// (before Linux 5.2).
-func (m *Mount) FD() int { return m.fd }
-
-// AttachTo attaches the mount at a directory, in the mount namespace of the
-// calling thread. It stays there when m is closed; while m is open, umount(2)
-// of it says EBUSY.
-func (m *Mount) AttachTo(dir string) error {
-	if m.attach == nil {
-		err := unix.MoveMount(m.fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
-		if errors.Is(err, unix.EINVAL) {
-			if fi, statErr := os.Stat(dir); statErr == nil && !fi.IsDir() {
-				err = unix.ENOTDIR
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("attach mount to %s: %w", dir, err)
-		}
-		return nil
-	}
-	if err := m.attach(dir); err != nil {
-		return err
-	}
-	m.attach = nil
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open mount: %w", &os.PathError{Op: "open", Path: dir, Err: err})
-	}
-	m.fd = fd
-	return nil
-}
-
-// Close gives the descriptor back, and with it the mount unless it was attached.
-func (m *Mount) Close() error {
-	fd := m.fd
-	m.fd = -1
-	if fd < 0 {
-		return nil
-	}
-	if err := unix.Close(fd); err != nil {
-		return fmt.Errorf("close mount: %w", err)
-	}
-	return nil
-}
+func mountOf(fd int) *Mount { return &Mount{Mount: mountfd.Of(fd)} }
 
 // digests are the layers' digests.
 func digests(layers []Layer) []digest.Digest {

@@ -24,6 +24,10 @@ type PackOptions struct {
 	Root *tarstream.Entry
 	// Owners, if not nil, says who a file belongs to in the layer, for its user and group.
 	Owners func(uid, gid uint32) (uint32, uint32)
+	// Flat is given for an upper directory in which everything belongs to one user.
+	Flat *Flat
+
+	only selection // nil: all of it
 }
 
 // ErrCannotPack is wrapped by errors about a tree that a layer cannot express.
@@ -49,8 +53,8 @@ const (
 // change the directory meanwhile; where that is noticed it is an error.
 func Pack(ctx context.Context, w io.Writer, dir *os.File, o PackOptions) error {
 	p := &packer{
-		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, owners: o.Owners, root: int(dir.Fd()),
-		links: map[inode]string{}, xattrs: newXattrReader(), buf: make([]byte, 1<<20),
+		ctx: ctx, w: tarstream.NewWriter(w), upper: o.Upper, like: o.Root, owners: o.Owners, flat: o.Flat, only: o.only, root: int(dir.Fd()),
+		links: map[inode]firstName{}, xattrs: newXattrReader(), buf: make([]byte, 1<<20),
 	}
 	err := p.packRoot()
 	if err == nil {
@@ -64,14 +68,23 @@ func Pack(ctx context.Context, w io.Writer, dir *os.File, o PackOptions) error {
 
 type inode struct{ dev, ino uint64 }
 
+// A firstName is the entry that the others of its file are links to.
+type firstName struct {
+	name     string
+	uid, gid uint32
+}
+
 type packer struct {
 	ctx    context.Context
 	w      *tarstream.Writer
 	root   int
 	upper  bool
 	like   *tarstream.Entry // of the root directory; nil: as it is
+	only   selection        // nil: all
 	owners func(uid, gid uint32) (uint32, uint32)
-	links  map[inode]string // files with several names: the first of them
+	flat   *Flat
+	below  lookupBelow
+	links  map[inode]firstName // files with several names
 	xattrs *xattrReader
 	buf    []byte
 	dents  dentReader
@@ -101,7 +114,7 @@ func (p *packer) packDir(fd int, path string, depth int) (err error) {
 	if err != nil {
 		return fmt.Errorf("directory %q: %w", "/"+path, err)
 	}
-	entries, err := p.dents.read(fd)
+	entries, err := p.entries(fd, path)
 	if err != nil {
 		return fmt.Errorf("read directory %q: %w", "/"+path, err)
 	}
@@ -130,6 +143,13 @@ func (p *packer) packDir(fd int, path string, depth int) (err error) {
 		}
 	}
 	return nil
+}
+
+func (p *packer) entries(fd int, path string) ([]dent, error) {
+	if p.only != nil {
+		return p.only.entries(fd, path)
+	}
+	return p.dents.read(fd)
 }
 
 func (p *packer) reopen(path string, self inode) (int, error) {
@@ -166,15 +186,23 @@ func (p *packer) dirHeader(fd int, path string) (inode, error) {
 	if name == "" {
 		name = "./"
 	}
-	e := p.newEntry(name, tarstream.TypeDir, &st)
+	e, err := p.newEntry(name, path, tarstream.TypeDir, &st)
+	if err != nil {
+		return inode{}, err
+	}
 	e.Xattrs = xs
+	if p.flat != nil {
+		if err := p.flatten(e, fd, "", m); err != nil {
+			return inode{}, err
+		}
+	}
 	if path == "" && p.like != nil {
 		e = p.like
 	}
 	if err := p.w.WriteHeader(e); err != nil {
 		return inode{}, err
 	}
-	if p.upper && m.opaque {
+	if p.upper && m.opaque || p.only != nil && p.only.opaque(path) {
 		err = p.whiteout(path + whiteoutOpaque)
 	}
 	return inode{st.Dev, st.Ino}, err
@@ -197,6 +225,9 @@ func (p *packer) whiteout(name string) error {
 // packEntry packs one entry of a directory. A subdirectory is opened and
 // returned, anything else is done and gives -1.
 func (p *packer) packEntry(dirfd int, dir string, d dent) (sub int, err error) {
+	if d.typ == unix.DT_WHT {
+		return -1, p.whiteout(dir + whiteoutPrefix + d.name)
+	}
 	if strings.HasPrefix(d.name, whiteoutPrefix) {
 		return -1, fmt.Errorf("%w: names that begin with %s mean deletions there", ErrCannotPack, whiteoutPrefix)
 	}
@@ -227,7 +258,10 @@ func (p *packer) packEntry(dirfd int, dir string, d dent) (sub int, err error) {
 
 // packSpecial packs a symbolic link, device or FIFO.
 func (p *packer) packSpecial(dirfd int, dir, name string, st *unix.Stat_t) error {
-	e := p.newEntry(dir+name, 0, st)
+	e, err := p.newEntry(dir+name, dir+name, 0, st)
+	if err != nil {
+		return err
+	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
 		e.Type = tarstream.TypeSymlink
@@ -239,6 +273,20 @@ func (p *packer) packSpecial(dirfd int, dir, name string, st *unix.Stat_t) error
 		e.Type = tarstream.TypeFifo
 	default:
 		return fmt.Errorf("%w: a file of type %o", ErrCannotPack, st.Mode&unix.S_IFMT)
+	}
+	// None of these can be opened without effect; /proc gives a path to it that
+	// does not depend on where the directory is.
+	xs, m, err := p.xattrs.ofPath("/proc/self/fd/" + strconv.Itoa(dirfd) + "/" + name)
+	if err == nil {
+		err = p.checkMarks(m)
+	}
+	if err == nil && p.flat != nil {
+		e.Xattrs = xs
+		err = p.flatten(e, dirfd, name, m)
+		xs = e.Xattrs
+	}
+	if err != nil {
+		return err
 	}
 	if done, err := p.hardLink(e, st); done || err != nil {
 		return err
@@ -253,15 +301,6 @@ func (p *packer) packSpecial(dirfd int, dir, name string, st *unix.Stat_t) error
 	case tarstream.TypeChar, tarstream.TypeBlock:
 		e.Devmajor, e.Devminor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
 	}
-	// None of these can be opened without effect; /proc gives a path to it that
-	// does not depend on where the directory is.
-	xs, m, err := p.xattrs.ofPath("/proc/self/fd/" + strconv.Itoa(dirfd) + "/" + name)
-	if err == nil {
-		err = p.checkMarks(m)
-	}
-	if err != nil {
-		return err
-	}
 	e.Xattrs = xs
 	return p.w.WriteHeader(e)
 }
@@ -275,21 +314,28 @@ func (p *packer) hardLink(e *tarstream.Entry, st *unix.Stat_t) (bool, error) {
 	key := inode{st.Dev, st.Ino}
 	first, ok := p.links[key]
 	if !ok {
-		p.links[key] = e.Name
+		p.links[key] = firstName{e.Name, e.UID, e.GID}
 		return false, nil
 	}
-	e.Type, e.Linkname, e.Size = tarstream.TypeLink, first, 0
+	e.Type, e.Linkname, e.Size = tarstream.TypeLink, first.name, 0
+	e.UID, e.GID = first.uid, first.gid
+	e.Devmajor, e.Devminor = 0, 0
 	return true, p.w.WriteHeader(e)
 }
 
-func (p *packer) newEntry(name string, typ byte, st *unix.Stat_t) *tarstream.Entry {
+// newEntry describes the file at path, under a name that may be another one.
+func (p *packer) newEntry(name, path string, typ byte, st *unix.Stat_t) (*tarstream.Entry, error) {
 	uid, gid := st.Uid, st.Gid
 	if p.owners != nil {
 		uid, gid = p.owners(uid, gid)
 	}
-	return &tarstream.Entry{
+	e := &tarstream.Entry{
 		Name: name, Type: typ,
 		Mode: st.Mode & 0o7777, UID: uid, GID: gid,
 		MtimeSec: st.Mtim.Sec, MtimeNsec: uint32(st.Mtim.Nsec),
 	}
+	if p.only == nil {
+		return e, nil
+	}
+	return e, p.only.settle(e, path, st)
 }

@@ -39,10 +39,21 @@ func (p *packer) packFile(dirfd int, dir, name string) error {
 	if p.upper && m.whiteout && st.Size == 0 {
 		return p.whiteout(dir + whiteoutPrefix + name)
 	}
-	e := p.newEntry(dir+name, tarstream.TypeReg, &st)
+	e, err := p.newEntry(dir+name, dir+name, tarstream.TypeReg, &st)
+	if err != nil {
+		return err
+	}
 	e.Xattrs, e.Size = xs, st.Size
+	if p.flat != nil {
+		if err := p.flatten(e, fd, "", m); err != nil {
+			return err
+		}
+	}
 	if done, err := p.hardLink(e, &st); done || err != nil {
 		return err
+	}
+	if e.Type != tarstream.TypeReg {
+		return p.w.WriteHeader(e) // a device
 	}
 	if err := p.findHoles(fd, e); err != nil {
 		return err

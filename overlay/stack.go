@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/mountfd"
 )
 
 // A lower is a layer of an overlayfs.
@@ -100,13 +102,13 @@ func openOverlay(l *lowers, o *Options, x xino) (*Mount, error) {
 	fd, detached, err := mountOverlay(*l, o, x)
 	switch {
 	case err == nil && detached:
-		return &Mount{fd: fd, recipe: l.recipe(o, x)}, nil
+		return &Mount{mountfd.Of(fd), l.recipe(o, x)}, nil
 	case err == nil:
-		return &Mount{fd: fd}, nil
+		return mountOf(fd), nil
 	case o.Upper == "":
 		return nil, fmt.Errorf("mount overlayfs of %d layers, read-only: %w", len(*l), noOverlay(err))
 	case overlaysWithout(l, x):
-		if fault := upperFault(o.Upper, o.Work); fault != nil {
+		if fault := UpperFault(o.Upper, o.Work); fault != nil {
 			return nil, fault
 		}
 		err = fmt.Errorf("%w: %w", ErrUpper, err)
@@ -382,7 +384,7 @@ func openEmpty(o *Options) (*Mount, error) {
 		return nil, err
 	}
 	if o.Upper == "" && len(o.Below) == 0 {
-		return &Mount{fd: empty.fd}, nil
+		return mountOf(empty.fd), nil
 	}
 	l := lowers{empty}
 	defer l.close()

@@ -111,7 +111,7 @@ func openReadOnly(dir string) (*Mount, error) {
 		unix.Close(fd)
 		return nil, classify(fmt.Errorf("make clone of %s read-only: %w", dir, err))
 	}
-	return &Mount{fd: fd}, nil
+	return mountOf(fd), nil
 }
 
 // unpackLayers gives the directories that make up a container, top first, and
@@ -224,4 +224,12 @@ func publishTree(tree, dir string) error {
 		return fmt.Errorf("rename %s to %s: %w", tree, dir, err)
 	}
 	return cas.SyncDir(parent.Name())
+}
+
+// UnpackedChain is where the unpacked tree of a chain of layers is, if it is there.
+func UnpackedChain(s *cas.Store, chain digest.Digest) string {
+	if chain == "" {
+		return filepath.Join(s.Dir(), unpackedEmpty)
+	}
+	return filepath.Join(s.Dir(), unpackedChains, chain.Encoded())
 }

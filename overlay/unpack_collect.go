@@ -44,7 +44,7 @@ func CollectUnpacked(s *cas.Store, keepLayers, keepChains map[digest.Digest]bool
 			errs = append(errs, fmt.Errorf("collect unpacked tree: %w", err))
 			continue
 		}
-		n, err := diskUsage(tmp)
+		n, err := DiskUsage(tmp)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("measure unpacked tree %s: %w", dir, err))
 		}
@@ -95,8 +95,8 @@ func notMounted(trees []string) []string {
 	return out
 }
 
-// diskUsage is what removing a tree gives back, in bytes.
-func diskUsage(dir string) (int64, error) {
+// DiskUsage is what removing a tree gives back, in bytes.
+func DiskUsage(dir string) (int64, error) {
 	root, err := unix.Open(dir, openDirFlags, 0)
 	if err != nil {
 		return 0, &os.PathError{Op: "open", Path: dir, Err: err}

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	goruntime "runtime"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -22,18 +20,17 @@ import (
 // nothing disturbs any more because making something in a subdirectory does
 // not touch it.
 type unpacker struct {
+	crew[unpackJob]
 	ctx   context.Context
 	ix    *cas.Index
 	root  int
 	flat  bool // see Options
 	blobs *blobFiles
-
-	mu    sync.Mutex
-	cond  sync.Cond
-	jobs  []unpackJob // a stack: depth first keeps it short
-	busy  int         // jobs being worked on
-	err   error       // the first one ends everything
-	links map[erofs.NID]*linkSource
+	links map[erofs.NID]*linkSource // guarded by mu
+	// lenient leaves out what the host does not allow: owners, devices, attributes.
+	lenient bool
+	user    bool   // our own owner must get everywhere
+	donor   *donor // where to clone files from; may be nil
 }
 
 type unpackJob struct {
@@ -56,71 +53,36 @@ func unpackTree(ctx context.Context, s *cas.Store, ix *cas.Index, dir string, fl
 		return &os.PathError{Op: "open", Path: dir, Err: err}
 	}
 	defer unix.Close(root)
-	// A default ACL that the store's directory has would spread to all of it.
-	if err := unix.Fremovexattr(root, xattrACLDefault); err != nil &&
-		!errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("remove default ACL of %s: %w", dir, err)
+	if err := removeDefaultACL(root); err != nil {
+		return fmt.Errorf("unpack into %s: %w", dir, err)
 	}
-	u := &unpacker{
-		ctx: ctx, ix: ix, root: root, flat: flat,
+	u := newUnpacker(ctx, s, ix, root)
+	u.flat = flat
+	u.push(unpackJob{nid: ix.Root()})
+	return errors.Join(u.run(u.worker), u.blobs.close())
+}
+
+// removeDefaultACL keeps a default ACL that the store's directory has from spreading
+// to all that is made in a tree.
+func removeDefaultACL(root int) error {
+	err := unix.Fremovexattr(root, xattrACLDefault)
+	if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("remove default ACL: %w", err)
+	}
+	return nil
+}
+
+func newUnpacker(ctx context.Context, s *cas.Store, ix *cas.Index, root int) *unpacker {
+	return &unpacker{
+		ctx: ctx, ix: ix, root: root,
 		blobs: newBlobFiles(s, ix),
-		jobs:  []unpackJob{{nid: ix.Root()}},
 		links: map[erofs.NID]*linkSource{},
 	}
-	u.cond.L = &u.mu
-	var wg sync.WaitGroup
-	for range min(4, goruntime.GOMAXPROCS(0)) {
-		wg.Go(u.work)
-	}
-	wg.Wait()
-	return errors.Join(u.err, u.blobs.close())
 }
 
-func (u *unpacker) work() {
+func (u *unpacker) worker() func(unpackJob) error {
 	buf := make([]byte, 1<<20)
-	for {
-		job, ok := u.next()
-		if !ok {
-			return
-		}
-		err := u.unpackDir(job, buf)
-		u.mu.Lock()
-		u.busy--
-		if err != nil && u.err == nil {
-			u.err = err
-		}
-		u.cond.Broadcast()
-		u.mu.Unlock()
-	}
-}
-
-// next waits for a job; false when there will be none any more.
-func (u *unpacker) next() (unpackJob, bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for len(u.jobs) == 0 && u.busy > 0 && u.err == nil {
-		u.cond.Wait()
-	}
-	if len(u.jobs) == 0 || u.err != nil {
-		return unpackJob{}, false
-	}
-	job := u.jobs[len(u.jobs)-1]
-	u.jobs = u.jobs[:len(u.jobs)-1]
-	u.busy++
-	return job, true
-}
-
-func (u *unpacker) push(job unpackJob) {
-	u.mu.Lock()
-	u.jobs = append(u.jobs, job)
-	u.cond.Signal()
-	u.mu.Unlock()
-}
-
-func (u *unpacker) failed() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.err != nil
+	return func(job unpackJob) error { return u.unpackDir(job, buf) }
 }
 
 func (u *unpacker) unpackDir(job unpackJob, buf []byte) error {
@@ -162,7 +124,7 @@ func (u *unpacker) unpackEntry(dirfd int, dir, name string, nid erofs.NID, buf [
 		if in.Nlink > 1 && !in.IsDir() {
 			err = u.unpackLinked(dirfd, dir, name, path, &in, buf)
 		} else {
-			err = u.makeEntry(dirfd, name, path, &in, buf)
+			err = u.leaveOut(u.makeEntry(dirfd, name, path, &in, buf))
 		}
 	}
 	if err != nil {
@@ -191,9 +153,12 @@ func (u *unpacker) unpackLinked(dirfd int, dir, name, path string, in *erofs.Ino
 		defer close(src.made)
 		err := u.makeEntry(dirfd, name, path, in, buf)
 		src.ok = err == nil
-		return err
+		return u.leaveOut(err)
 	}
 	<-src.made
+	if !src.ok && u.lenient && !u.failed() {
+		return nil // it is left out
+	}
 	if !src.ok {
 		return errors.New("the file it is a hard link to could not be made")
 	}
@@ -222,7 +187,10 @@ func (u *unpacker) makeEntry(dirfd int, name, path string, in *erofs.Inode, buf 
 		if err != nil {
 			return fmt.Errorf("make file: %w", err)
 		}
-		err = u.copyData(fd, in, buf)
+		cloned, err := u.donor.clone(path, fd, in)
+		if err == nil && !cloned {
+			err = u.copyData(fd, in, buf)
+		}
 		if err == nil {
 			err = u.setAttrs(dirfd, in, name, fd)
 		}
@@ -243,7 +211,7 @@ func (u *unpacker) makeEntry(dirfd int, name, path string, in *erofs.Inode, buf 
 			if in.Rdev != 0 && mayLack(err) {
 				return nil // only the first user namespace has devices
 			}
-			return fmt.Errorf("make device or fifo: %w", err)
+			return fmt.Errorf("make device or fifo: %w", &specialError{err})
 		}
 	default:
 		return fmt.Errorf("%w: type %o", erofs.ErrCorrupt, in.Mode)
@@ -257,12 +225,12 @@ func (u *unpacker) makeEntry(dirfd int, name, path string, in *erofs.Inode, buf 
 // the entry itself if it is a file or directory, else -1.
 func (u *unpacker) setAttrs(dirfd int, in *erofs.Inode, name string, fd int) error {
 	if !u.flat {
-		if err := unix.Fchownat(dirfd, name, int(in.UID), int(in.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := unix.Fchownat(dirfd, name, int(in.UID), int(in.GID), unix.AT_SYMLINK_NOFOLLOW); u.denies(err) {
 			return fmt.Errorf("set owner: %w", err)
 		}
 	}
 	if !in.IsSymlink() {
-		if err := unix.Fchmodat(dirfd, name, in.Mode&0o7777, 0); err != nil {
+		if err := unix.Fchmodat(dirfd, name, u.mode(in), 0); err != nil {
 			return fmt.Errorf("set mode: %w", err)
 		}
 	}
@@ -282,7 +250,7 @@ func (u *unpacker) setAttrs(dirfd int, in *erofs.Inode, name string, fd int) err
 		} else {
 			err = unix.Lsetxattr("/proc/self/fd/"+strconv.Itoa(dirfd)+"/"+name, x.Name, x.Value, 0)
 		}
-		if err != nil {
+		if u.denies(err) {
 			return fmt.Errorf("set attribute %s: %w", x.Name, err)
 		}
 	}

@@ -101,9 +101,9 @@ func setRoot(fd int, mode uint32, uid, gid int, mtime unix.Timespec) error {
 	return nil
 }
 
-// upperFault finds out why overlayfs does not take an upper and a work directory,
+// UpperFault finds out why overlayfs does not take an upper and a work directory,
 // where the reason is theirs and not their filesystem's; nil if it finds nothing.
-func upperFault(upper, work string) error {
+func UpperFault(upper, work string) error {
 	var st [2]unix.Stat_t
 	for i, dir := range []string{upper, work} {
 		what := []string{"upper", "work"}[i]

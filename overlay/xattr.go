@@ -23,6 +23,7 @@ const xattrMax = 64 << 10
 type marks struct {
 	opaque   bool
 	whiteout bool
+	origin   bool // it was copied up
 	// refers is the name of a mark that refers to the layers below: then the
 	// upper directory alone does not tell what is there.
 	refers string
@@ -101,6 +102,8 @@ func (m *marks) set(mark, name, value string) {
 		m.opaque = m.opaque || value == "y"
 	case "whiteout":
 		m.whiteout = true
+	case "origin", "plash.origin": // overlayfs', the union's
+		m.origin = true
 	case "redirect", "metacopy":
 		m.refers = name
 	}
@@ -115,4 +118,27 @@ func layerXattr(name string) bool {
 		return true
 	}
 	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")
+}
+
+// dropXattrs removes the attributes of an open file that are not to be kept, as far as
+// that is allowed.
+func dropXattrs(fd int, keep map[string]bool) error {
+	names := make([]byte, xattrMax)
+	n, err := unix.Flistxattr(fd, names)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list attributes: %w", err)
+	}
+	for name := range strings.SplitSeq(string(names[:n]), "\x00") {
+		if name == "" || keep[name] || name == "security.selinux" {
+			continue
+		}
+		err := unix.Fremovexattr(fd, name)
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return fmt.Errorf("remove attribute %s: %w", name, err)
+		}
+	}
+	return nil
 }

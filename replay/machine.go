@@ -27,11 +27,11 @@ func (m *machine) run(env environment) bool {
 		case opCompare:
 			at, n := get16(m.take(2)), get16(m.take(2))
 			want := m.take(n)
-			ok = at+n <= len(buffer) && string(buffer[at:at+n]) == string(want)
+			ok = at+n <= len(buffer) && view(buffer[at:at+n]) == view(want)
 		case opEnv:
 			set := m.take(1)[0] == 1
-			value, is := env.lookup(string(m.text()))
-			ok = is == set && value == string(m.text())
+			value, is := env.lookup(view(m.text()))
+			ok = is == set && value == view(m.text())
 		case opCommit:
 			m.committed, ok = true, true
 		}
@@ -118,12 +118,18 @@ func (m *machine) argument() uintptr {
 // failed tells whether the result of a system call is an error: -4095 to -1.
 func failed(r uintptr) bool { return r > ^uintptr(4095) }
 
+// view is bytes as a string, which is not a copy.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
 // address is that of a static buffer, which does not move.
 func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
 // syscall6 makes a system call and returns what the kernel returns. The Go
-// scheduler is not told: the call must not wait for long.
-func syscall6(number, a, b, c, d, e, f uintptr) uintptr
+// scheduler is not told: the call must not wait for long. Before Go's start it is
+// another function, as this one would load g from thread-local storage afterwards.
+var syscall6 = goSyscall
+
+func goSyscall(number, a, b, c, d, e, f uintptr) uintptr
 
 // addresses is address for a list of addresses.
 func addresses(b []uintptr) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }

@@ -4,6 +4,7 @@ const arch = "amd64"
 
 // Numbers of system calls: arch/x86/entry/syscalls/syscall_64.tbl.
 const (
+	sysFcntl       = 72
 	sysRead        = 0
 	sysWrite       = 1
 	sysClose       = 3

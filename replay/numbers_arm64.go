@@ -4,6 +4,7 @@ const arch = "arm64"
 
 // Numbers of system calls: include/uapi/asm-generic/unistd.h.
 const (
+	sysFcntl       = 25
 	sysGetcwd      = 17
 	sysChdir       = 49
 	sysFchdir      = 50

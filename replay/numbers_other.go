@@ -8,3 +8,6 @@ const (
 	// Supported says whether plans can be replayed on this architecture.
 	Supported = false
 )
+
+// RestoreIgnored has nothing to restore.
+func RestoreIgnored() {}

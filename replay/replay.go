@@ -3,11 +3,12 @@
 // Most of what a run costs is not mounting: it is the initialisation of some 200
 // packages, of which a run needs few, and working out again what was worked out the
 // last time. So the first run of a container leaves a plan beside its record, the
-// list of system calls that made its root, and later runs replay it: this
-// package imports nothing but unsafe, so Go initialises it before all others ("Program
-// initialization" in the language's specification, in the order of import
-// paths since Go 1.21), and its initialiser does not return where there is a plan that
-// fits. ARCHITECTURE.md has the figures.
+// list of system calls that made its root, and later runs replay it. Where the linker was told
+// so (-E plash_entry), that is before Go's runtime starts, which costs a third of a
+// run. Else it is the first thing after: this package imports nothing but unsafe, so
+// Go initialises it before all others ("Program initialization" in the language's
+// specification, in the order of import paths since Go 1.21). Either way it does not
+// return where there is a plan that fits. ARCHITECTURE.md has the figures.
 //
 // Invariants:
 //   - What to do is decided in one place, package runtime, which records what it

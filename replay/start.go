@@ -6,15 +6,15 @@ package replay
 const (
 	atCwd       = ^uintptr(99) // AT_FDCWD, -100
 	atEmptyPath = 0x1000
+	fGetFD      = 1           // F_GETFD
+	badFD       = ^uintptr(8) // -EBADF
+	oRdwr       = 2
 	oCloexec    = 0x80000
 	oPath       = 0x200000
 	xOK         = 1
 
 	statxMode = 0x2 // STATX_MODE
 	statxUID  = 0x8 // STATX_UID
-
-	sigInt, sigQuit = 2, 3
-	sigIgnore       = 1 // SIG_IGN
 )
 
 var (
@@ -26,17 +26,19 @@ var (
 	back     wayBack
 )
 
-func init() { start() }
+func init() {
+	if !entered {
+		start(processArgs(), processEnv())
+	}
+}
 
 // start replays the plan for the program's command line, if there is one. It
 // returns where nothing has been done.
-func start() {
-	args := processArgs()
+func start(args []string, env environment) {
 	c, ok := parse(args)
 	if !ok || syscall6(sysGetuid, 0, 0, 0, 0, 0, 0) != 0 || syscall6(sysGeteuid, 0, 0, 0, 0, 0, 0) != 0 {
 		return
 	}
-	env := environment(processEnv())
 	if _, set := env.lookup(Var); set || !fit(args, env) {
 		return
 	}
@@ -46,6 +48,9 @@ func start() {
 	}
 	w, m := &back, &replayer
 	w.args, w.env = args, env
+	if entered {
+		openStreams()
+	}
 	if !w.open() {
 		w.close()
 		return
@@ -64,6 +69,16 @@ func start() {
 		closeFD(m.slots[i]) // the locks go with them
 	}
 	w.close()
+}
+
+// openStreams opens standard streams that are closed, on /dev/null, as Go does at its
+// start: a descriptor of something else is not to be taken for one.
+func openStreams() {
+	for fd := range uintptr(3) {
+		if syscall6(sysFcntl, fd, fGetFD, 0, 0, 0, 0) == badFD {
+			open(text("/dev/null\x00"), oRdwr)
+		}
+	}
 }
 
 // findPlan reads the plan of a container, nil if there is none.
@@ -87,7 +102,7 @@ func findPlan(id string, env environment) []byte {
 	p.n = 0
 	p.add(store)
 	p.add("/containers/")
-	p.add(string(planBuf[:n-1]))
+	p.add(view(planBuf[:n-1]))
 	p.add("/" + FileName)
 	fd := open(p.address(), oCloexec)
 	if failed(fd) {
@@ -98,7 +113,7 @@ func findPlan(id string, env environment) []byte {
 		n, ok = readAll(fd, planBuf[:])
 	}
 	closeFD(fd)
-	if !ok || n < headerSize || string(planBuf[:len(magic)]) != magic {
+	if !ok || n < headerSize || view(planBuf[:len(magic)]) != magic {
 		return nil
 	}
 	head, ops := planBuf[len(magic):headerSize], planBuf[headerSize:n]
@@ -128,12 +143,8 @@ func (p *pathText) address() uintptr {
 
 // exec becomes the command. It returns if that did not work.
 func (c *command) exec(env environment) {
-	// Go has its handlers installed. A shell ignores both signals together, for
-	// background jobs, and Go leaves only the first as it was.
-	if syscall6(sysRtSigaction, sigInt, 0, address(buffer[:]), 8, 0, 0) == 0 && get64(buffer[:]) == sigIgnore {
-		clear(buffer[:])
-		buffer[0] = sigIgnore
-		syscall6(sysRtSigaction, sigQuit, address(buffer[:]), 0, 8, 0, 0)
+	if !entered {
+		keepQuitIgnored() // else every signal is still as it was
 	}
 	skip, more := "", ""
 	if cwdBuf[0] != '/' || cwdBuf[1] == 0 || failed(syscall6(sysChdir, address(cwdBuf[:]), 0, 0, 0, 0, 0)) {

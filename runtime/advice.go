@@ -10,6 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// userNamespaces says whether the caller can have one to mount in.
+func userNamespaces(refused error) Mechanism {
+	if refused != nil {
+		return Mechanism{Name: "user namespaces", Detail: reasonOf(refused), Hint: userNamespaceHint()}
+	}
+	return Mechanism{Name: "user namespaces", Works: true}
+}
+
 // subordinateIDs says whether builds have all ids that an image may have.
 func subordinateIDs() Mechanism {
 	m := Mechanism{Name: "subordinate ids"}
@@ -135,12 +143,16 @@ func chroot() Mechanism {
 	return m
 }
 
-// proot looks for the program that stands in where there are neither mounts nor namespaces.
-func proot() Mechanism {
+// proot looks for the program that stands in where there are neither mounts nor namespaces,
+// and is of no use where there are.
+func proot(better bool) Mechanism {
 	m := Mechanism{Name: "proot"}
 	path, err := exec.LookPath("proot")
 	if err != nil {
-		m.Detail, m.Hint = "not installed: the last resort, without mounts and namespaces", "sudo apt-get install proot"
+		m.Detail = "not installed: the last resort, without mounts and namespaces"
+		if !better {
+			m.Hint = "sudo apt-get install proot"
+		}
 		return m
 	}
 	if out, err := exec.Command(path, "-r", "/", "true").CombinedOutput(); err != nil {

@@ -31,7 +31,7 @@ type rootMount interface {
 // A backend is a way to mount containers.
 type backend struct {
 	name string
-	open func(im *image, ctx context.Context, o overlay.Options) (rootMount, error) // nil: not yet
+	open func(im *image, ctx context.Context, o overlay.Options) (rootMount, error) // nil: it mounts nothing
 	// stacks says that overlayfs goes on top where there is something to write to.
 	stacks bool
 }
@@ -80,7 +80,7 @@ func choose(work bool) ([]backend, error) {
 	var names []string
 	for _, b := range all {
 		if b.name == forced && b.open == nil {
-			return nil, fmt.Errorf("backend %s: not supported by this version of plash", forced)
+			return nil, fmt.Errorf("backend %s: %w: programs work in copies", forced, errNoMounts)
 		}
 		if b.name == forced {
 			return []backend{b}, nil
@@ -95,6 +95,21 @@ func (im *image) open(ctx context.Context, o overlay.Options) (rootMount, error)
 	return im.openFor(ctx, o.Upper != "", o)
 }
 
+// openKept is open for an upper directory that the caller has chosen: one that overlayfs cannot
+// have (it lies on another overlayfs, say) our own filesystem can.
+func (im *image) openKept(ctx context.Context, o overlay.Options) (rootMount, error) {
+	m, err := im.open(ctx, o)
+	if !errors.Is(err, overlay.ErrUpper) || os.Getenv(BackendVar) != "" {
+		return m, err
+	}
+	o.Source = im.source()
+	m, unionErr := im.openUnion(ctx, o)
+	if unionErr != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
 // look is open for a container that is only looked at before it is worked in. Done
 // gives back what it returns.
 func (im *image) look(ctx context.Context) (rootMount, error) {
@@ -107,7 +122,7 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 		return nil, err
 	}
 	im.work = im.work || work
-	o.Source = fmt.Sprintf("plash-%d", im.id)
+	o.Source = im.source()
 	o.Flat = staged != nil && staged.Flat
 	stacked := o.Upper != "" || len(o.Below) > 0
 	if im.host == nil {
@@ -147,6 +162,9 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 	}
 	return nil, &hintedError{errors.Join(errs...), "`plash-doctor` says what would help"}
 }
+
+// source is what mount tables show as the source of the container's mounts.
+func (im *image) source() string { return fmt.Sprintf("plash-%d", im.id) }
 
 func kernel(b overlay.Backend) func(*image, context.Context, overlay.Options) (rootMount, error) {
 	return func(im *image, ctx context.Context, o overlay.Options) (rootMount, error) {
@@ -188,6 +206,11 @@ func (im *image) openFUSE(ctx context.Context, o overlay.Options) (_ rootMount, 
 func (im *image) openUnion(ctx context.Context, o overlay.Options) (rootMount, error) {
 	if o.Upper == "" && len(o.Below) == 0 {
 		return im.openFUSE(ctx, o)
+	}
+	if o.Upper != "" {
+		if err := overlay.UpperFault(o.Upper, o.Work); err != nil {
+			return nil, err
+		}
 	}
 	places, err := placesIn(o.Below)
 	if err != nil {

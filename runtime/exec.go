@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/replay"
 )
 
 // defaultPath is where commands are looked for without PATH, and what the steps
@@ -75,6 +77,7 @@ func executable(file string) error {
 
 // exec becomes the program; it returns only an [ExitError].
 func (p program) exec(env []string) error {
+	replay.RestoreIgnored()
 	err := unix.Exec(p.path, p.argv, env)
 	if errors.Is(err, unix.ENOEXEC) {
 		p = p.viaShell()

@@ -37,6 +37,9 @@ type idMaps struct {
 	flat bool
 }
 
+// single tells whether there is one user.
+func (m *idMaps) single() bool { return len(m.uids) == 1 && m.uids[0].Size == 1 }
+
 // mapsFor gives the ids for a namespace of the calling process. Why subordinate ids are not
 // used where they could be is the error; the maps are good all the same.
 func mapsFor(as mapping) (idMaps, error) {

@@ -37,6 +37,11 @@ type initConfig struct {
 	// shell opens it by the init's descriptor: nothing has to be put into the
 	// container, and the processes of the step have no descriptor too much.
 	HasScript bool
+	// Emulate says that root is emulated, as there is but one user.
+	Emulate *emulateConfig `json:",omitempty"`
+	Guest   *guestConfig   `json:",omitempty"` // there are no namespaces, and rootFD is a copy
+
+	emulator *emulator
 }
 
 // MaybeInit is for the first line of main. In a process that this package started it
@@ -45,6 +50,7 @@ type initConfig struct {
 func MaybeInit() {
 	fusefs.MaybeServe()
 	maybeStage()
+	maybeGuest()
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return
 	}
@@ -77,18 +83,37 @@ func stepInit() outcome {
 	if err := json.NewDecoder(os.NewFile(configFD, "config")).Decode(&c); err != nil {
 		return outcome{Failure: fmt.Sprintf("read what to run: %v", err)}
 	}
+	if c.Guest != nil {
+		return c.runInCopy()
+	}
 	pid, err := c.start()
 	if err != nil {
 		return outcomeOf(err)
 	}
-	return reap(pid)
+	st := reap(pid)
+	if c.emulator != nil {
+		if err := c.emulator.finish(); err != nil {
+			return outcomeOf(err)
+		}
+	}
+	return st
 }
 
 // start makes the root of the container and forks the command.
 func (c *initConfig) start() (pid int, err error) {
+	if c.Emulate != nil {
+		if c.emulator, err = c.Emulate.prepare(); err != nil {
+			return 0, err
+		}
+	}
 	if err := c.makeRoot(); err != nil {
 		return 0, err
 	}
+	return c.fork()
+}
+
+// fork forks the command, in the root that this process has.
+func (c *initConfig) fork() (pid int, err error) {
 	if c.Umask >= 0 {
 		unix.Umask(c.Umask)
 	}
@@ -109,11 +134,15 @@ func (c *initConfig) start() (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	forkExec := syscall.ForkExec
+	if c.emulator != nil {
+		forkExec = c.emulator.fork
+	}
 	attr := &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}}
-	pid, err = syscall.ForkExec(p.path, p.argv, attr)
+	pid, err = forkExec(p.path, p.argv, attr)
 	if errors.Is(err, unix.ENOEXEC) {
 		sh := p.viaShell()
-		pid, err = syscall.ForkExec(sh.path, sh.argv, attr)
+		pid, err = forkExec(sh.path, sh.argv, attr)
 	}
 	if err != nil {
 		return 0, execError(p.argv[0], p.explain(err))

@@ -40,11 +40,11 @@ type LayerOptions struct {
 
 // scriptMounts is what a script shares with the host. /proc is always there.
 var scriptMounts = []bind{
-	{"/dev", true},
-	{"/etc/resolv.conf", true},
-	{"/home", true},
-	{"/proc", true},
-	{"/sys", true},
+	{Path: "/dev", Optional: true},
+	{Path: "/etc/resolv.conf", Optional: true},
+	{Path: "/home", Optional: true},
+	{Path: "/proc", Optional: true},
+	{Path: "/sys", Optional: true},
 }
 
 // RunLayer runs a script or a command on a container, in a pid namespace of its
@@ -57,10 +57,22 @@ var scriptMounts = []bind{
 //
 // It needs [MaybeInit] in the program's main.
 func RunLayer(ctx context.Context, st *container.Store, parent container.ID, o LayerOptions) (staged *cas.Staged, err error) {
+	err = mountedOrCopied(func() (err error) {
+		staged, err = layerMounted(ctx, st, parent, o)
+		return err
+	}, func() (err error) {
+		staged, err = layerInCopy(ctx, st, parent, o)
+		return err
+	})
+	return staged, err
+}
+
+// layerMounted is RunLayer with mounts.
+func layerMounted(ctx context.Context, st *container.Store, parent container.ID, o LayerOptions) (staged *cas.Staged, err error) {
 	if needsStage() {
 		return layerStaged(ctx, st, parent, o)
 	}
-	err = runLayer(ctx, st, parent, o, func(ctx context.Context, upper *os.File) (err error) {
+	err = runLayer(ctx, st, parent, o, func(ctx context.Context, upper *os.File, _ *overlay.Flat) (err error) {
 		staged, err = overlay.PackUpper(ctx, st.CAS(), upper)
 		return err
 	})
@@ -112,8 +124,9 @@ func Reclaim(s *cas.Store) error {
 	return <-done
 }
 
-// A packFunc makes something of an upper directory.
-type packFunc func(ctx context.Context, upper *os.File) error
+// A packFunc makes something of an upper directory, in which everything belongs to one user
+// if flat is not nil.
+type packFunc func(ctx context.Context, upper *os.File, flat *overlay.Flat) error
 
 // A step is one RunLayer.
 type step struct {
@@ -125,6 +138,8 @@ type step struct {
 	config  initConfig
 	root    rootMount
 	script  *os.File
+	emulation
+	inCopy bool // there are no namespaces, and the root is a copy
 }
 
 // make runs the command and has what it changed packed.
@@ -138,9 +153,17 @@ func (s *step) make(ctx context.Context, st *container.Store, parent container.I
 		return err
 	}
 	defer func() { err = errors.Join(err, upper.Close()) }()
+	flat, err := s.flat(ctx, st.CAS())
+	if err != nil {
+		return err
+	}
 	// Not in the namespace: link(2) wants to see the store by the same mount that
 	// the caller publishes the layer by.
-	return pack(ctx, upper)
+	err = pack(ctx, upper, flat)
+	if flat != nil {
+		err = errors.Join(err, flat.Close())
+	}
+	return err
 }
 
 // run returns the upper directory after the command. It is to be called in a
@@ -246,6 +269,9 @@ func (s *step) prepareScript() (err error) {
 // the layer and with mount points below all layers, where they leave no trace. The
 // upper directory lies on the store's disk, or in memory if that cannot hold one.
 func (s *step) mount(ctx context.Context, im *image) error {
+	if err := s.emulate(ctx, im); err != nil {
+		return err
+	}
 	below, err := im.missing(ctx, s.config.Binds, func() (string, error) { return s.memory, nil })
 	if err != nil {
 		return err
@@ -262,6 +288,9 @@ func (s *step) mountUpper(ctx context.Context, im *image, dir string, below []st
 	work := filepath.Join(dir, "w")
 	if err := makeUpper(ctx, im, s.upper, work); err != nil {
 		return err
+	}
+	if s.config.Emulate != nil {
+		s.config.Emulate.Upper = s.upper
 	}
 	s.root, err = im.open(ctx, overlay.Options{Upper: s.upper, Work: work, Volatile: true, Below: below})
 	return err

@@ -32,6 +32,7 @@ func TestLayerOnOverlay(t *testing.T) {
 }
 
 func TestLayerWithoutProc(t *testing.T) {
+	needRoot(t)
 	w := newWorld(t)
 	cmd := w.command(call{Op: "layer", Layer: LayerOptions{Script: "true"}})
 	cmd = exec.Command("unshare", append([]string{"-m", "sh", "-c", `umount -l /proc && exec "$0" "$@"`}, cmd.Args...)...)

@@ -62,6 +62,11 @@ func helper(arg string) int {
 	if err == nil {
 		return 0
 	}
+	var end *EndError
+	if errors.As(err, &end) {
+		end.Raise()
+		return end.Code
+	}
 	fmt.Fprintln(os.Stderr, "plash:", err)
 	var coded interface{ ExitCode() int }
 	var failed *CommandError
@@ -119,13 +124,29 @@ type world struct {
 	id  container.ID // the image
 }
 
-// newWorld makes a store with the busybox image and entries put over it. The
-// test fails if anything is left of what it ran.
-func newWorld(t *testing.T, entries ...entry) *world {
+// needRoot skips a test of what root alone does, or does otherwise.
+func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
+}
+
+// backendsHere are the backends that the caller can run, or mount, with.
+func backendsHere(task string) []string {
+	switch {
+	case os.Geteuid() == 0:
+		return []string{"erofs", "unpack", "fuse", "union"}
+	case task == "mount":
+		return []string{"fuse", "union"}
+	}
+	return []string{"unpack", "fuse", "union"}
+}
+
+// newWorld makes a store with the busybox image and entries put over it. The
+// test fails if anything is left of what it ran.
+func newWorld(t *testing.T, entries ...entry) *world {
+	t.Helper()
 	w := &world{T: t, dir: filepath.Join(t.TempDir(), "store")}
 	if err := cas.Init(w.dir); err != nil {
 		t.Fatal(err)

@@ -38,14 +38,18 @@ func Mount(ctx context.Context, st *container.Store, id container.ID, dir string
 	if err != nil {
 		return fmt.Errorf("mount container %v: %w", id, err)
 	}
-	return withImage(ctx, st, id, func(im *image) error {
+	err = withImage(ctx, st, id, func(im *image) error {
 		im.log = logFor(im.log)
-		m, err := im.open(ctx, overlay.Options{Upper: o.Upper, Work: o.Work})
+		m, err := im.openKept(ctx, overlay.Options{Upper: o.Upper, Work: o.Work})
 		if err != nil {
 			return err
 		}
 		return errors.Join(m.AttachTo(at), m.Close())
 	})
+	if errors.Is(err, overlay.ErrUnsupported) || errors.Is(err, fusefs.ErrUnsupported) || errors.Is(err, errNoMounts) {
+		err = &hintedError{err, "plash-run, plash-build and plash-with-mount work without mounts; `plash-doctor` says what would help here"}
+	}
+	return err
 }
 
 // Unmount takes away what [Mount] attached at a directory, and nothing else. If the
@@ -135,11 +139,13 @@ func WithMount(ctx context.Context, st *container.Store, id container.ID, argv [
 	if len(argv) == 0 {
 		return notStarted(errors.New("no command given"))
 	}
-	if needsStage() {
-		return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Look: argv})
-	}
-	goruntime.LockOSThread()
-	return withMountHere(ctx, st, id, argv)
+	return mountedOrCopied(func() error {
+		if needsStage() {
+			return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Look: argv})
+		}
+		goruntime.LockOSThread()
+		return withMountHere(ctx, st, id, argv)
+	}, func() error { return lookInCopy(ctx, st, id, argv) })
 }
 
 // withMountHere is WithMount on a thread that may mount.
@@ -165,6 +171,7 @@ func withMountHere(ctx context.Context, st *container.Store, id container.ID, ar
 // mount namespace of this thread.
 func mountPrivately(ctx context.Context, st *container.Store, id container.ID) (dir string, err error) {
 	err = withImage(ctx, st, id, func(im *image) error {
+		im.log = logFor(im.log)
 		if err := enterNamespace(); err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ func (w *world) mountAt(o MountOptions) string {
 }
 
 func TestMount(t *testing.T) {
-	for _, backend := range []string{"erofs", "unpack", "fuse", "union"} {
+	for _, backend := range backendsHere("mount") {
 		t.Run(backend, func(t *testing.T) {
 			w := newWorld(t)
 			t.Setenv(BackendVar, backend)
@@ -99,6 +99,7 @@ func TestMountWritable(t *testing.T) {
 }
 
 func TestUnmountOnlyOurs(t *testing.T) {
+	needRoot(t)
 	w := newWorld(t)
 	dir := filepath.Join(t.TempDir(), "odd dir\n\\x")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -141,6 +142,7 @@ func TestWithMount(t *testing.T) {
 }
 
 func TestDeescalateSudo(t *testing.T) {
+	needRoot(t)
 	w := newWorld(t)
 	const script = "id -u; id -g; id -G; echo $HOME $USER $LOGNAME; echo x >/tmp/plash-deescalate && stat -c %u /tmp/plash-deescalate; rm /tmp/plash-deescalate; test -w /etc/passwd || echo no"
 	run := func(env ...string) result {

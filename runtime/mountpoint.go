@@ -155,7 +155,7 @@ func makeFile(parent int, name string) error {
 // the container with the given root lacks. It returns whether there are any.
 func skeleton(root int, binds []bind, dir func() (string, error)) (made string, err error) {
 	for _, b := range binds {
-		fi, err := os.Stat(b.Path)
+		fi, err := os.Stat(b.source())
 		if err != nil {
 			continue // mounting it will tell, if it matters
 		}

@@ -18,6 +18,15 @@ import (
 type bind struct {
 	Path     string // absolute and clean
 	Optional bool   // left out where the host does not have it
+	From     string `json:",omitempty"` // what is bound there, if it is not the same path of the host
+}
+
+// source is the path on the host.
+func (b bind) source() string {
+	if b.From != "" {
+		return b.From
+	}
+	return b.Path
 }
 
 // MountGroups are the names that a list of shared paths may contain, with what
@@ -157,11 +166,11 @@ func closeSources(sources []source) {
 // open opens the path, as a detached copy of its mounts where the kernel can
 // make one.
 func (b bind) open() (source, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, b.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	fd, err := unix.OpenTree(unix.AT_FDCWD, b.source(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	cloned := err == nil
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
 		// Before Linux 5.2, or a seccomp filter that does not know it.
-		fd, err = unix.Open(b.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		fd, err = unix.Open(b.source(), unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
 	if err != nil {
 		return source{}, err

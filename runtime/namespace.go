@@ -16,7 +16,7 @@ func enterNamespace() error {
 		return nil // it began in one
 	}
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("make private mount namespace: %w", err)
+		return fmt.Errorf("make private mount namespace: %w", mountDenied(err))
 	}
 	return makeSlave()
 }
@@ -60,7 +60,7 @@ func makeSlave() error {
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("keep mounts from the host: %w", err)
+		return fmt.Errorf("keep mounts from the host: %w", mountDenied(err))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ type outcome struct {
 	Failure  string         `json:",omitempty"`
 	Hint     string         `json:",omitempty"`
 	NotFound bool           `json:",omitempty"` // Failure is about a container that is not there
+	NoMounts bool           `json:",omitempty"` // Failure is about a host that allows no mounts
 	Code     int            // the exit code of the command, or for Failure if it is not 0
 	Signal   syscall.Signal // that killed the command
 }
@@ -26,7 +27,7 @@ func outcomeOf(err error) outcome {
 	if errors.As(err, &command) {
 		return outcome{Code: command.Code, Signal: command.Signal}
 	}
-	o := outcome{Failure: err.Error(), NotFound: errors.Is(err, container.ErrNotFound)}
+	o := outcome{Failure: err.Error(), NotFound: errors.Is(err, container.ErrNotFound), NoMounts: errors.Is(err, errNoMounts)}
 	var exit *ExitError
 	if errors.As(err, &exit) {
 		o.Code = exit.Code
@@ -53,6 +54,9 @@ func (o outcome) err() error {
 	err := errors.New(o.Failure)
 	if o.NotFound {
 		err = &toldError{o.Failure, container.ErrNotFound}
+	}
+	if o.NoMounts {
+		err = &toldError{o.Failure, errNoMounts}
 	}
 	if o.Hint != "" {
 		err = &hintedError{err, o.Hint}

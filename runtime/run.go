@@ -46,11 +46,13 @@ func (o *RunOptions) plain() bool {
 // mount, when a process that it started in his place has ended, with an [EndError]; the calling
 // process should then end, as its thread may be in another mount namespace.
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
-	if needsStage() {
-		return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Run: &o})
-	}
-	goruntime.LockOSThread()
-	return execHere(ctx, st, id, o)
+	return mountedOrCopied(func() error {
+		if needsStage() {
+			return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Run: &o})
+		}
+		goruntime.LockOSThread()
+		return execHere(ctx, st, id, o)
+	}, func() error { return execInCopy(ctx, st, id, o) })
 }
 
 // execHere is Exec on a thread that may mount.
@@ -125,6 +127,8 @@ func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID,
 	}
 	r.dir = workingDir()
 	err = withImage(ctx, st, id, func(im *image) error {
+		// A process that stays behind keeps the server, which must not keep more.
+		im.log = logFor(im.log)
 		if err := enterNamespace(); err != nil {
 			return err
 		}
@@ -237,7 +241,11 @@ func (r *run) openKept(ctx context.Context, im *image) error {
 }
 
 func (r *run) open(ctx context.Context, im *image, at string, o overlay.Options) error {
-	m, err := im.open(ctx, o)
+	open := im.open
+	if at == o.Upper {
+		open = im.openKept
+	}
+	m, err := open(ctx, o)
 	if err != nil {
 		return err
 	}

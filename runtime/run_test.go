@@ -70,7 +70,7 @@ func TestRunFailsBeforeTheCommand(t *testing.T) {
 }
 
 func TestRunBackends(t *testing.T) {
-	for _, backend := range []string{"erofs", "unpack", "fuse", "union"} {
+	for _, backend := range backendsHere("run") {
 		t.Run(backend, func(t *testing.T) {
 			w := newWorld(t)
 			t.Setenv(BackendVar, backend)
@@ -86,6 +86,7 @@ func TestRunEmptyRoot(t *testing.T) {
 }
 
 func TestRunIsTheProcess(t *testing.T) {
+	needRoot(t)
 	w := newWorld(t)
 	cmd := w.command(call{Op: "run", Run: RunOptions{Argv: []string{"sh", "-c", "echo $$ $PPID; exec cat"}}})
 	in, err := cmd.StdinPipe()
@@ -337,6 +338,7 @@ func TestRunMany(t *testing.T) {
 // TestRunInChroot has a root directory that is no mount: what is mounted must
 // stay out of the namespace around it all the same.
 func TestRunInChroot(t *testing.T) {
+	needRoot(t)
 	w := newWorld(t)
 	root := filepath.Dir(w.dir)
 	exe, err := os.Executable()

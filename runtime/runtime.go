@@ -1,5 +1,5 @@
 // Package runtime runs programs in containers, and mounts containers for
-// programs that run outside, as root.
+// programs that run outside.
 //
 // There are three ways:
 //   - [Exec] becomes the command ([WithMount] does, on the host): a private mount

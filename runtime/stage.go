@@ -10,8 +10,9 @@ import (
 	"os/exec"
 	"os/signal"
 	goruntime "runtime"
-	"strconv"
 	"syscall"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +32,9 @@ const stageName = "plash-stage"
 type stageConfig struct {
 	Store string
 	ID    container.ID
-	Flat  bool
+	Flat  bool // see idMaps
+	// Single says that there is one user in the namespace.
+	Single bool
 	// One of these is what to do.
 	Run   *RunOptions  `json:",omitempty"` // Exec
 	Look  []string     `json:",omitempty"` // WithMount
@@ -78,7 +81,7 @@ func startStage(as mapping, death syscall.Signal, files stageFiles, c stageConfi
 }
 
 func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfig) (_ *stage, err error) {
-	c.Flat = maps.flat
+	c.Flat, c.Single = maps.flat, maps.single()
 	exe, err := ownProgram()
 	if err != nil {
 		return nil, err
@@ -125,32 +128,10 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 	return s, nil
 }
 
-// start forks. The caller's descriptors pass through to the command, under their numbers:
-// so ours have any number that is free, and are told as arguments.
+// start forks.
 func (s *stage) start(files ...*os.File) error {
 	s.cmd.Args = []string{stageName}
-	syscall.ForkLock.Lock()
-	for _, f := range files {
-		fd := -1
-		if f != nil {
-			fd = int(f.Fd())
-			if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
-				syscall.ForkLock.Unlock()
-				return err
-			}
-		}
-		s.cmd.Args = append(s.cmd.Args, strconv.Itoa(fd))
-	}
-	// Start takes the lock too, for reading. Whoever forks in between gives its child
-	// pipes that end with it: a plash at this point forks nothing else.
-	syscall.ForkLock.Unlock()
-	err := s.cmd.Start()
-	for _, f := range files {
-		if f != nil {
-			unix.CloseOnExec(int(f.Fd()))
-		}
-	}
-	return err
+	return startWithFiles(s.cmd, files...)
 }
 
 func (s *stage) close() error { return errors.Join(s.config.Close(), s.status.Close()) }
@@ -172,9 +153,10 @@ func (s *stage) told() (o outcome, said bool, err error) {
 }
 
 // passed are the signals that are passed on to a command. Those that a terminal makes
-// reach the command by themselves.
+// reach the command by themselves. With a handler for SIGTSTP we do not stop before the command
+// does, if it does: see waitWithStops.
 var passed = []os.Signal{
-	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2,
+	syscall.SIGTSTP, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2,
 	syscall.SIGALRM, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGIO, syscall.SIGPWR,
 }
 
@@ -231,10 +213,26 @@ func (e *EndError) Error() string { return fmt.Sprintf("command ended with exit 
 // ExitCode is the code that a program reporting the error ends with.
 func (e *EndError) ExitCode() int { return e.Code }
 
+// Raise ends this process by the signal that ended the command, if one did: a shell tells its
+// user so, or goes on with its script, by how its child ended. Else it returns.
+func (e *EndError) Raise() {
+	if e.Signal == 0 {
+		return
+	}
+	// There is one core at most, that of the command.
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	// Past the Go runtime, which has a handler for some that does not let go.
+	var defaultAction [4]uint64 // struct kernel_sigaction
+	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(e.Signal), uintptr(unsafe.Pointer(&defaultAction)), 0, 8, 0, 0)
+	if unix.Kill(unix.Getpid(), e.Signal) == nil {
+		time.Sleep(time.Second) // signals arrive on a thread of the kernel's choice
+	}
+}
+
 // fromTerminal tells whether a signal that we got has reached the command too: a terminal
 // sends these to all processes of its foreground group.
 func fromTerminal(sig syscall.Signal) bool {
-	if sig != unix.SIGINT && sig != unix.SIGQUIT {
+	if sig != unix.SIGINT && sig != unix.SIGQUIT && sig != unix.SIGTSTP {
 		return false
 	}
 	tty, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0)

@@ -109,8 +109,8 @@ func (c *stageConfig) do(tar *os.File) error {
 		if err := blobs.Reclaim(); err != nil {
 			return err
 		}
-		return runLayer(ctx, st, c.ID, c.Layer.options(), func(ctx context.Context, upper *os.File) error {
-			return overlay.Pack(ctx, tar, upper, overlay.PackOptions{Upper: true})
+		return runLayer(ctx, st, c.ID, c.Layer.options(), func(ctx context.Context, upper *os.File, flat *overlay.Flat) error {
+			return overlay.Pack(ctx, tar, upper, overlay.PackOptions{Upper: true, Flat: flat})
 		})
 	case c.Clean:
 		return blobs.Reclaim()

@@ -40,6 +40,7 @@ type runningInit struct {
 	config *os.File // what it is told
 	status *os.File // what it tells
 	told   initConfig
+	end    syscall.Signal // that ends it with all processes of the step
 }
 
 func (s *step) startInit() (*runningInit, error) {
@@ -83,6 +84,11 @@ func (s *step) startInit() (*runningInit, error) {
 			Pdeathsig:  unix.SIGKILL,
 		},
 	}
+	end := unix.SIGKILL
+	if s.inCopy {
+		end = unix.SIGTERM
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: end}
+	}
 	if s.options.Stdin != nil {
 		cmd.Stdin = s.options.Stdin
 	}
@@ -91,7 +97,7 @@ func (s *step) startInit() (*runningInit, error) {
 		statusOut.Close()
 		return nil, err
 	}
-	return &runningInit{cmd: cmd, config: configIn, status: statusOut, told: s.config}, nil
+	return &runningInit{cmd: cmd, config: configIn, status: statusOut, told: s.config, end: end}, nil
 }
 
 // ownProgram names this program for execve(2).
@@ -121,7 +127,7 @@ func (in *runningInit) wait(ctx context.Context) error {
 	case waitErr = <-done:
 	case <-ctx.Done():
 		// The error of a process that has just ended is of no interest.
-		_ = in.cmd.Process.Kill()
+		_ = in.cmd.Process.Signal(in.end)
 		<-done
 		return context.Cause(ctx)
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/ihucos/plash/overlay/copytree"
 )
 
 type cleanOptions struct{}
@@ -14,8 +16,8 @@ type cleanOptions struct{}
 func newClean() *command {
 	return &command{
 		long: `
-Frees what no container needs: scratch space of processes that were killed, and
-layers that nothing refers to. Says on standard error how much that was.`,
+Frees what no container needs: scratch space of processes that were killed,
+layers that nothing refers to, and copies of trees that nobody works in. Says on standard error how much that was.`,
 		example: "plash-clean",
 		run: func(ctx context.Context, _ arguments, s streams) error {
 			return runClean(ctx, cleanOptions{}, s)
@@ -32,6 +34,11 @@ func runClean(ctx context.Context, _ cleanOptions, s streams) error {
 	if err != nil {
 		return err
 	}
+	idle, err := copytree.RemoveIdle(st.CAS())
+	if err != nil {
+		return err
+	}
+	freed += idle
 	fmt.Fprintf(s.err, "%s freed\n", humanSize(freed))
 	return nil
 }

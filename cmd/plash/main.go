@@ -20,11 +20,9 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	_ "github.com/ihucos/plash/replay" // begins before main, and may not come back
 	"github.com/ihucos/plash/runtime"
@@ -83,22 +81,10 @@ func plash(argv []string, s streams) int {
 		}
 	}
 	var end *runtime.EndError
-	if errors.As(err, &end) && end.Signal != 0 {
-		endBy(end.Signal)
+	if errors.As(err, &end) {
+		end.Raise()
 	}
 	return s.report(c.name, err)
-}
-
-// endBy ends the process by a signal, as the command ended that it stood for: a shell tells
-// its user so, or goes on with its script, by how its child ended. It returns where the
-// signal does not end a process.
-func endBy(sig syscall.Signal) {
-	// There is one core at most, that of the command.
-	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
-	signal.Reset(sig)
-	if syscall.Kill(os.Getpid(), sig) == nil {
-		time.Sleep(time.Second)
-	}
 }
 
 // commandName splits argv into the command that the program's own name stands

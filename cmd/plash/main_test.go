@@ -23,7 +23,7 @@ import (
 // under all names that it is installed as.
 func TestMain(m *testing.M) {
 	runtime.MaybeInit()
-	programs := map[string]func(){binary: main, binary + "-nosuch": main, "without-filesystems": withoutFilesystems}
+	programs := map[string]func(){binary: main, binary + "-nosuch": main, "without-filesystems": withoutFilesystems, "in-docker": inDocker}
 	for _, name := range linkNames() {
 		programs[name] = main
 	}
@@ -35,9 +35,23 @@ func TestMain(m *testing.M) {
 func withoutFilesystems() {
 	cmd := exec.Command(os.Args[2], os.Args[3:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	err := hosttest.Without(strings.Split(os.Args[1], ","), cmd)
+	endWith(hosttest.Without(strings.Split(os.Args[1], ","), cmd))
+}
+
+// inDocker is a program that runs a command as in a container that Docker makes without
+// options: in-docker plash-run 1 true.
+func inDocker() {
+	cmd := exec.Command(os.Args[1], os.Args[2:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	endWith(hosttest.Confined(cmd))
+}
+
+func endWith(err error) {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
+		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			os.Exit(128 + int(ws.Signal()))
+		}
 		os.Exit(exit.ExitCode())
 	}
 	if err != nil {
@@ -147,7 +161,11 @@ func setup(env *testscript.Env, images images) error {
 	}
 	env.Setenv("PLASH_LXC_SERVER", images.server)
 	env.Setenv("ALPINE_TAR", images.tar)
-	env.Setenv("PLASH_DATA", filepath.Join(env.WorkDir, "store"))
+	store := "store"
+	if name := os.Getenv("PLASH_TEST_STORE"); name != "" {
+		store = name // see TestStores
+	}
+	env.Setenv("PLASH_DATA", filepath.Join(env.WorkDir, store))
 	env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 	env.Setenv("XDG_DATA_HOME", "")
 	if err := os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o755); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/ihucos/plash/runtime/hosttest"
@@ -26,30 +25,6 @@ func asUsers(t *testing.T, tests string) {
 		t.Skip("becomes other users by root")
 	}
 	for _, name := range []string{hosttest.User, hosttest.BareUser} {
-		t.Run(name, func(t *testing.T) {
-			l, err := hosttest.LogIn(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := os.RemoveAll(l.Dir); err != nil {
-					t.Error(err)
-				}
-			})
-			program, err := os.Executable()
-			if err == nil {
-				program, err = l.Program(program)
-			}
-			if err == nil {
-				err = os.CopyFS(filepath.Join(l.Dir, "testdata"), os.DirFS("testdata"))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := l.Command(program, "-test.v", "-test.run", tests).CombinedOutput()
-			if err != nil {
-				t.Errorf("%v: %s", err, out)
-			}
-		})
+		t.Run(name, func(t *testing.T) { hosttest.RunAs(t, name, tests) })
 	}
 }

@@ -18,6 +18,7 @@ type machine struct {
 	t    testing.TB
 	work string
 	env  []string
+	bin  string // where the programs are; empty for the tests' own
 }
 
 func newMachine(t testing.TB, images images) *machine {
@@ -37,7 +38,7 @@ func newMachine(t testing.TB, images images) *machine {
 }
 
 func (m *machine) command(name string, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
-	cmd := exec.Command(name, args...)
+	cmd := exec.Command(filepath.Join(m.bin, name), args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = m.env, m.work, &stdout, &stderr
 	return cmd, &stdout, &stderr

@@ -111,7 +111,30 @@ func privilegeCases() []testCase {
 	stranger := func(f func(e *env)) func(e *env) {
 		return func(e *env) { e.as(1001, 1001, f) }
 	}
+	// The file becomes a program while it is open, and is written to after that.
+	whileOpen := func(name string, by func(e *env, f func(e *env)), mode uint32) testCase {
+		return testCase{name: name, root: true, make: func(e *env) { e.write("file", "content") }, run: func(e *env) {
+			fd := e.open("file", unix.O_RDWR)
+			e.pwrite(fd, "x", 0)
+			for i := range 2 { // what is cleared once can be set again
+				program(e)
+				e.mode("file", 0o6777)
+				by(e, func(e *env) { e.pwrite(fd, "y", int64(i)) })
+				e.mode("file", mode)
+				equal(e, "capability", e.getxattr("file", "security.capability"), "")
+			}
+			equal(e, "content", e.pread(fd, 3, 0), "cyn")
+		}}
+	}
 	return []testCase{
+		whileOpen("write while open by another", func(e *env, f func(e *env)) { e.as(1001, 1001, f) }, 0o777),
+		whileOpen("write while open by the owner", func(e *env, f func(e *env)) { e.as(1000, 1000, f) }, 0o777),
+		whileOpen("write while open by root", func(e *env, f func(e *env)) { f(e) }, 0o6777),
+		change("write while another has it open", func(e *env) {
+			fd := e.open("file", unix.O_RDONLY)
+			e.as(1001, 1001, func(e *env) { e.pwrite(e.open("file", unix.O_WRONLY), "x", 0) })
+			equal(e, "content", e.pread(fd, 3, 0), "xon")
+		}, 0o777, false),
 		change("write by root", func(e *env) { e.write("file", "x") }, 0o6777, false),
 		change("write by another", stranger(func(e *env) { e.pwrite(e.open("file", unix.O_WRONLY), "x", 0) }), 0o777, false),
 		change("write by the owner", func(e *env) {

@@ -9,8 +9,9 @@ import (
 )
 
 // copyFile makes a copy of a file of the layers, which is no directory, in the work
-// directory, complete and synced.
-func (u *FS) copyFile(tmp string, in *erofs.Inode, limit int64) error {
+// directory, complete and synced. A regular file is open for reading and writing, for
+// others the descriptor is -1.
+func (u *FS) copyFile(tmp string, in *erofs.Inode, limit int64) (fd int, err error) {
 	p := place{fd: u.work, name: tmp}
 	switch in.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
@@ -21,37 +22,40 @@ func (u *FS) copyFile(tmp string, in *erofs.Inode, limit int64) error {
 			err = unix.Symlinkat(target, u.work, tmp)
 		}
 		if err != nil {
-			return err
+			return -1, err
 		}
 	default:
 		if err := unix.Mknodat(u.work, tmp, in.Mode&unix.S_IFMT|0o600, int(in.Rdev)); err != nil {
-			return err
+			return -1, err
 		}
 	}
-	return u.copyAttrs(p, in, true)
+	return -1, u.copyAttrs(p, in, true)
 }
 
-func (u *FS) copyRegular(tmp string, in *erofs.Inode, limit int64) (err error) {
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := again(func() (int, error) { return unix.Openat(u.work, tmp, flags, 0o600) })
-	if err != nil {
-		return err
+func (u *FS) copyRegular(tmp string, in *erofs.Inode, limit int64) (fd int, err error) {
+	if fd, err = mkFile(u.work, tmp, 0o600); err != nil {
+		return -1, err
 	}
-	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, unix.Close(fd))
+			fd = -1
+		}
+	}()
 	size := in.Size
 	if limit != whole {
 		size = min(size, limit)
 	}
 	if err := u.copyData(fd, in, size); err != nil {
-		return err
+		return fd, err
 	}
 	if err := u.copyAttrs(place{fd: u.work, name: tmp}, in, true); err != nil {
-		return err
+		return fd, err
 	}
 	if u.volatile || size == 0 {
-		return nil
+		return fd, nil
 	}
-	return retry(func() error { return unix.Fsync(fd) })
+	return fd, retry(func() error { return unix.Fsync(fd) })
 }
 
 // copyData copies the first size bytes of a file, and leaves its holes out.

@@ -115,11 +115,21 @@ func (u *FS) settle(dir *node, move func(fd int) error) error {
 	return place{fd: d.fd}.utimes(st.Atim, st.Mtim)
 }
 
-// copyAttrs gives a new file what the layers say of it. The mode of a symbolic link
-// cannot be set.
+// copyAttrs gives a new file what the layers say of it. The mode comes after what an
+// owner needs write permission for; that of a symbolic link cannot be set.
 func (u *FS) copyAttrs(p place, in *erofs.Inode, origin bool) error {
 	if in.UID != u.uid || in.GID != u.gid {
 		if err := p.chown(int(in.UID), int(in.GID)); err != nil {
+			return err
+		}
+	}
+	if err := u.copyXattrs(p, in); err != nil {
+		return err
+	}
+	if origin {
+		// Not for symbolic links and the like where it would be a user.* one.
+		err := p.setxattr(u.marks.prefix+originAttr, []byte(u.originValue(in.NID)), 0)
+		if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOSPC) {
 			return err
 		}
 	}
@@ -128,6 +138,11 @@ func (u *FS) copyAttrs(p place, in *erofs.Inode, origin bool) error {
 			return err
 		}
 	}
+	mtime := unix.Timespec{Sec: in.MtimeSec, Nsec: int64(in.MtimeNsec)}
+	return p.utimes(mtime, mtime)
+}
+
+func (u *FS) copyXattrs(p place, in *erofs.Inode) error {
 	xattrs, err := u.view.Xattrs(in)
 	if err != nil {
 		return err
@@ -145,36 +160,48 @@ func (u *FS) copyAttrs(p place, in *erofs.Inode, origin bool) error {
 			return fmt.Errorf("copy attribute %s: %w", x.Name, err)
 		}
 	}
-	if origin {
-		// Not for symbolic links and the like where it would be a user.* one.
-		err := p.setxattr(u.marks.prefix+originAttr, []byte(u.originValue(in.NID)), 0)
-		if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOSPC) {
-			return err
-		}
-	}
-	mtime := unix.Timespec{Sec: in.MtimeSec, Nsec: int64(in.MtimeNsec)}
-	return p.utimes(mtime, mtime)
+	return nil
 }
 
 // whole is for copyUp: all of a file's data.
 const whole = -1
 
 // copyUp gives the node of a file, which is copied to the upper directory, with
-// all its names, if it is only in the layers. Of its data, no more than
-// limit bytes are wanted. The caller holds no lock.
-func (u *FS) copyUp(id uint64, limit int64) (*node, error) {
+// all its names, if it is only in the layers. The caller holds no lock.
+func (u *FS) copyUp(id uint64) (*node, error) {
+	n, done, err := u.copyUpPart(id, whole)
+	done()
+	return n, err
+}
+
+// copyUpPart is copyUp where no more than limit bytes of the data are wanted. So that
+// the caller cannot fail to open it when the rest is gone, a copy is open until done is called.
+func (u *FS) copyUpPart(id uint64, limit int64) (n *node, done func(), err error) {
+	n, f, err := u.copyUpOnce(id, limit)
+	return n, func() {
+		if f != nil {
+			n.io.Lock()
+			defer n.io.Unlock()
+			u.putFile(n, f)
+		}
+	}, err
+}
+
+// copyUpOnce gives the file open if it was this call that copied it.
+func (u *FS) copyUpOnce(id uint64, limit int64) (*node, *openFile, error) {
 	for {
 		u.tab.Lock()
 		n, wait := u.byID[id], u.copying[id]
-		if n == nil && wait == nil && id < upperBit {
+		stale := n == nil && (id >= upperBit || u.left.has(id))
+		if n == nil && wait == nil && !stale {
 			u.copying[id] = make(chan struct{})
 		}
 		u.tab.Unlock()
 		switch {
 		case n != nil:
-			return n, nil
-		case id >= upperBit:
-			return nil, unix.ESTALE
+			return n, nil, nil
+		case stale:
+			return nil, nil, unix.ESTALE
 		case wait == nil:
 			defer func() {
 				u.tab.Lock()
@@ -188,34 +215,44 @@ func (u *FS) copyUp(id uint64, limit int64) (*node, error) {
 	}
 }
 
-func (u *FS) copyUpNow(nid erofs.NID, limit int64) (*node, error) {
+func (u *FS) copyUpNow(nid erofs.NID, limit int64) (n *node, f *openFile, err error) {
 	in, err := u.view.Inode(nid)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if in.IsDir() {
-		return u.raise(u.lowerID(nid))
+		n, err = u.raise(u.lowerID(nid))
+		return n, nil, err
 	}
 	names, err := u.names.of(&in)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	tmp := u.tmpName()
 	if len(names) > 1 {
 		tmp = linkPrefix + strconv.FormatUint(uint64(nid), 10)
+		limit = whole // if not all names can be placed, those that are have all of it
 	}
-	if err := u.copyFile(tmp, &in, limit); err != nil {
-		return nil, errors.Join(err, ignore(unix.Unlinkat(u.work, tmp, 0), unix.ENOENT))
+	fd, err := u.copyFile(tmp, &in, limit)
+	if err == nil {
+		if fd >= 0 {
+			f = &openFile{fd: fd, writable: true, refs: 1}
+		}
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		n, err = u.install(tmp, &in, names, f)
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	n, err := u.install(tmp, &in, names)
-	if err != nil {
-		// Names that were placed already are right, and the rest still are the same file
-		// in the layers.
-		return n, errors.Join(err, ignore(unix.Unlinkat(u.work, tmp, 0), unix.ENOENT))
+	if err == nil {
+		return n, f, nil
 	}
-	return n, nil
+	// Names that were placed already are right, and the rest still are the same file
+	// in the layers.
+	err = errors.Join(err, ignore(unix.Unlinkat(u.work, tmp, 0), unix.ENOENT))
+	if f != nil && n == nil {
+		err = errors.Join(err, unix.Close(fd))
+		f = nil
+	}
+	return n, f, err
 }
 
 func ignore(err, what error) error {
@@ -229,37 +266,39 @@ func ignore(err, what error) error {
 // one name: if it is found there later, some may be missing.
 const linkPrefix = "#links-"
 
-// install gives a finished copy the names of the file that it is of. If none is left,
-// someone has it open who alone sees what will happen to it.
-func (u *FS) install(tmp string, in *erofs.Inode, names []lowerName) (*node, error) {
+// install gives a finished copy, which is open as f if it is a regular file, the names of
+// the file that it is of. If none is left, someone has it open who alone sees what will
+// happen to it.
+func (u *FS) install(tmp string, in *erofs.Inode, names []lowerName, f *openFile) (*node, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(u.work, tmp, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, err
 	}
-	keep, err := unix.Openat(u.work, tmp, openPath, 0)
-	if err != nil {
-		return nil, err
-	}
 	n := &node{
-		typ: in.Mode & unix.S_IFMT, ino: st.Ino, lower: in.NID, origin: true, pinned: true,
+		typ: in.Mode & unix.S_IFMT, ino: st.Ino, lower: in.NID, origin: true, pinned: true, file: f,
 	}
 	placed, err := u.giveNames(tmp, names)
+	keep := 0
+	if len(placed) == 0 {
+		if err == nil {
+			keep, err = unix.Openat(u.work, tmp, openPath, 0)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	if err == nil && !(len(placed) == 1 && len(names) == 1) {
 		err = unix.Unlinkat(u.work, tmp, 0)
 	}
-	if err != nil && len(placed) == 0 {
-		return nil, errors.Join(err, unix.Close(keep))
-	}
 	u.tab.Lock()
 	n.gone = len(placed) == 0
+	n.stays = err != nil || !u.marks.fits(n.typ)
 	for _, a := range placed {
 		n.addName(a.dir, a.name)
 	}
 	u.enter(n)
 	if n.gone {
 		u.setKeep(n, keep)
-	} else {
-		unix.Close(keep)
 	}
 	delete(u.lowerGone, n.id)
 	u.tab.Unlock()

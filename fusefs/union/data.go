@@ -14,9 +14,9 @@ func (u *FS) upper(h *handle) (*openFile, error) {
 	if f := h.file.Load(); f != nil {
 		return f, nil
 	}
-	n := u.node(h.id)
+	n, err := u.known(h.id)
 	if n == nil {
-		return nil, nil
+		return nil, err
 	}
 	// It was copied up after it was opened.
 	u.mu.RLock()
@@ -99,7 +99,7 @@ func (u *FS) write(in *fuse.WriteIn, write func(fd int) (int, error)) (uint32, f
 		n, err = again(func() (int, error) { return write(f.fd) })
 	}
 	if err == nil && in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
-		err = killPrivileges(f.fd)
+		err = u.killPrivileges(h.id, place{fd: f.fd})
 	}
 	return uint32(max(n, 0)), status(err)
 }
@@ -156,7 +156,7 @@ func (u *FS) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	}
 	err = retry(func() error { return unix.Fallocate(f.fd, in.Mode, int64(in.Offset), int64(in.Length)) })
 	if err == nil && in.Uid != 0 {
-		err = killPrivileges(f.fd)
+		err = u.killPrivileges(h.id, place{fd: f.fd})
 	}
 	return status(err)
 }
@@ -231,7 +231,7 @@ func (u *FS) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32,
 		return unix.CopyFileRange(src.fd, &offIn, dst.fd, &offOut, int(min(in.Len, 1<<30)), int(in.Flags))
 	})
 	if err == nil && in.Uid != 0 {
-		err = killPrivileges(dst.fd)
+		err = u.killPrivileges(to.id, place{fd: dst.fd})
 	}
 	return uint32(max(n, 0)), status(err)
 }

@@ -172,3 +172,39 @@ func (c *checked) compare(off, n int) {
 		c.tb.Fatalf("size is %d, not %d", st.Size(), len(c.want))
 	}
 }
+
+// TestTruncateUnopenable empties a file that the server, who is no root, copies up and then
+// could not open: it is emptied and written to, or it stays.
+func TestTruncateUnopenable(t *testing.T) {
+	needRoot(t)
+	const uid = 1000
+	lower := t.TempDir()
+	for _, name := range []string{"open", "truncate", "mode"} {
+		must(t, os.WriteFile(lower+"/"+name, []byte("content"), 0o444))
+		must(t, os.Chown(lower+"/"+name, uid, uid))
+	}
+	m := newUnion(t, lower, Options{})
+	m.unmount()
+	for _, dir := range []string{m.upper, m.work} {
+		must(t, os.Chown(dir, uid, uid))
+	}
+	openWay(t, m.upper)
+	openWay(t, m.store.Dir()+"/x")
+	m.user = uid
+	m.mount()
+	must(t, as(uid, uid, 0, nil, func() error { return os.Chmod(m.at("mode"), 0o600) }))
+	write := func(name string) error { return os.WriteFile(m.at(name), []byte("new"), 0) }
+	truncate := func(name string) error { return os.Truncate(m.at(name), 3) }
+	for name, change := range map[string]func(name string) error{"open": write, "truncate": truncate} {
+		err := change(name)
+		b, readErr := os.ReadFile(m.at(name))
+		must(t, readErr)
+		want := map[string]string{"open": "new", "truncate": "con"}[name]
+		if err != nil {
+			want = "content"
+		}
+		if string(b) != want {
+			t.Errorf("%s: %v, and the file holds %q, want %q", name, err, b, want)
+		}
+	}
+}

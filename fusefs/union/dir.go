@@ -155,7 +155,7 @@ func (u *FS) listUpper(dir *ref, fd int, d *dent) (listed, bool) {
 		if in, ok, err := u.below(dir, d.name); err == nil && ok && in.IsDir() {
 			e.ino = uint64(in.NID)
 		}
-	case u.inherited:
+	case u.origins.Load():
 		if nid, ok := u.readOrigin(p); ok {
 			e.ino = uint64(nid)
 		}

@@ -55,7 +55,8 @@ func (u *FS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.St
 	if in.Flags&unix.O_TRUNC != 0 {
 		limit = 0
 	}
-	n, err := u.copyUp(in.NodeId, limit)
+	n, done, err := u.copyUpPart(in.NodeId, limit)
+	defer done()
 	if err != nil {
 		return status(err)
 	}
@@ -75,7 +76,7 @@ func (u *FS) openLower(id uint64, out *fuse.OpenOut) bool {
 	}
 	u.tab.Lock()
 	defer u.tab.Unlock()
-	if u.byID[id] != nil {
+	if u.byID[id] != nil || u.left.has(id) {
 		return false
 	}
 	u.lowerOpen[id]++
@@ -96,14 +97,15 @@ func (u *FS) openUpper(n *node, in *fuse.OpenIn, out *fuse.OpenOut) error {
 	if in.Flags&unix.O_TRUNC != 0 {
 		err := retry(func() error { return unix.Ftruncate(f.fd, 0) })
 		if err == nil && in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
-			err = killPrivileges(f.fd)
+			err = u.killPrivileges(n.id, place{fd: f.fd})
 		}
 		if err != nil {
 			u.putFile(n, f)
 			return err
 		}
 	}
-	u.attach(n, f, in.NodeId, wantsWrite(in.Flags), out)
+	write := wantsWrite(in.Flags)
+	u.attach(n, f, write, write && hasPrivileges(f.fd), out)
 	return nil
 }
 
@@ -113,17 +115,21 @@ func (u *FS) openNew(f *made, out *fuse.OpenOut) {
 	defer f.n.io.Unlock()
 	file := &openFile{fd: f.fd, writable: true, refs: 1}
 	f.n.file = file
-	u.attach(f.n, file, f.n.id, true, out)
+	u.attach(f.n, file, true, privilegeBits(f.st.Mode) != 0, out)
 }
 
 // attach makes a handle of a file, and decides who moves its data. The kernel does not
-// have it both ways for one inode at a time (fs/fuse/iomode.c).
-func (u *FS) attach(n *node, f *openFile, id uint64, write bool, out *fuse.OpenOut) {
-	h := &handle{id: id, n: n}
+// have it both ways for one inode at a time (fs/fuse/iomode.c). privileged says that
+// writing takes something away from the file.
+func (u *FS) attach(n *node, f *openFile, write, privileged bool, out *fuse.OpenOut) {
+	h := &handle{id: n.id, n: n}
 	h.file.Store(f)
-	h.passed = n.passed > 0 || n.cached == 0 && u.pass.Load() && f.writable && !(write && hasPrivileges(f.fd)) && u.handOver(f)
+	h.passed = n.passed > 0 || n.cached == 0 && u.pass.Load() && f.writable && !privileged && u.handOver(f)
 	if h.passed {
 		n.passed++
+		if privileged {
+			n.watched.Store(true)
+		}
 		n.stale = n.stale || write
 		out.OpenFlags, out.BackingID = fuse.FOPEN_PASSTHROUGH, f.backing
 	} else {
@@ -224,6 +230,13 @@ func (u *FS) release(h *handle) {
 		}
 		u.tab.Unlock()
 	}
+	if u.releaseOf(n, h) {
+		u.forget(n)
+	}
+}
+
+// releaseOf tells whether the node is one that only its handles have kept.
+func (u *FS) releaseOf(n *node, h *handle) bool {
 	n.io.Lock()
 	defer n.io.Unlock()
 	if h.passed {
@@ -234,4 +247,12 @@ func (u *FS) release(h *handle) {
 	if f := h.file.Swap(nil); f != nil {
 		u.putFile(n, f)
 	}
+	if n.cached+n.passed > 0 {
+		return false
+	}
+	u.tab.Lock()
+	defer u.tab.Unlock()
+	closing := n.closing
+	n.closing = false
+	return closing
 }

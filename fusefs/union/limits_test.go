@@ -110,3 +110,47 @@ func TestManyOpen(t *testing.T) {
 		}
 	}
 }
+
+// TestQuota has a plain user, whose files may have 1 MiB, serve the union: programs are told
+// that it is the quota, and what was there stays.
+func TestQuota(t *testing.T) {
+	needRoot(t)
+	const uid = 1000
+	base := t.TempDir()
+	err := unix.Mount("tmpfs", base, "tmpfs", 0, "mode=755,usrquota,usrquota_block_hardlimit=1m")
+	if errors.Is(err, unix.EINVAL) {
+		t.Skip("tmpfs has no quotas here: they came with Linux 6.6 (CONFIG_TMPFS_QUOTA)")
+	}
+	must(t, err)
+	t.Cleanup(func() { must(t, unix.Unmount(base, 0)) })
+	lower := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(lower, "big"), make([]byte, 320_000), 0o644))
+	for _, name := range []string{"", "big"} {
+		must(t, os.Chown(filepath.Join(lower, name), uid, uid))
+	}
+	m := newUnion(t, lower, Options{})
+	m.unmount()
+	m.upper, m.work, m.user = filepath.Join(base, "upper"), filepath.Join(base, "work"), uid
+	for _, dir := range []string{m.upper, m.work} {
+		must(t, errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, uid, uid)))
+	}
+	openWay(t, m.upper)
+	openWay(t, m.store.Dir()+"/x")
+	m.mount()
+	t.Cleanup(m.unmount)
+	must(t, as(uid, uid, 0o022, nil, func() error {
+		if err := fillUp(m.at("filler")); !errors.Is(err, unix.EDQUOT) {
+			t.Errorf("filling up: %v", err)
+		}
+		if err := os.Chmod(m.at("big"), 0o600); !errors.Is(err, unix.EDQUOT) {
+			t.Errorf("copying up: %v", err)
+		}
+		if b, err := os.ReadFile(m.at("big")); err != nil || len(b) != 320_000 {
+			t.Errorf("what was not copied up has %d bytes, %v", len(b), err)
+		}
+		if err := os.WriteFile(m.at("big"), nil, 0); err != nil { // takes no room
+			t.Errorf("emptying: %v", err)
+		}
+		return nil
+	}))
+}

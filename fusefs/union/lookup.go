@@ -86,7 +86,7 @@ func (u *FS) take(dir *ref, name string, e *entry) (ref, error) {
 		if err := u.marks.of(fresh, p); err != nil {
 			return ref{}, err
 		}
-	case u.inherited:
+	case u.origins.Load():
 		fresh.lower, fresh.origin = u.readOrigin(p)
 	}
 	n = u.adopt(dir.n, name, &e.st, func(n *node) {
@@ -136,6 +136,9 @@ func (u *FS) reply(r *ref, st *unix.Stat_t, out *fuse.EntryOut) error {
 		}
 		u.tab.Lock()
 		r.n.lookups++
+		if r.n.pinned {
+			r.n.told = time.Now()
+		}
 		u.tab.Unlock()
 		u.attr(r.n, &out.Attr, st)
 	}

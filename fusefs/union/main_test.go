@@ -1,6 +1,7 @@
 package union
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,55 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/mountfd/leftover"
 	"github.com/ihucos/plash/overlay/treetest"
 )
 
-// TestMain checks that the tests leave no mount or descriptor.
 func TestMain(m *testing.M) {
 	if os.Getenv(serveEnv) != "" {
 		serveForTest()
 		return
 	}
-	before := traces()
-	code := m.Run()
-	after := traces()
-	for range 50 {
-		if after == before {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-		after = traces()
-	}
-	if code == 0 && after != before {
-		fmt.Fprintf(os.Stderr, "left over:\n%s\n", treetest.Diff(before, after))
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// traces lists what a test could leave over: mounts and descriptors.
-func traces() string {
-	var out strings.Builder
-	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.SplitSeq(string(mounts), "\n") {
-		if strings.Contains(line, os.TempDir()+"/Test") {
-			out.WriteString(line + "\n")
-		}
-	}
-	return out.String() + descriptors()
-}
-
-func descriptors() string {
-	var out strings.Builder
-	fds, _ := os.ReadDir("/proc/self/fd")
-	for _, e := range fds {
-		target, err := os.Readlink("/proc/self/fd/" + e.Name())
-		if err == nil && !strings.HasPrefix(target, "/proc/") && !strings.HasPrefix(target, "pipe:") &&
-			target != "/dev/null" { // go-fuse keeps those to splice with
-			fmt.Fprintf(&out, "%s %s\n", e.Name(), target)
-		}
-	}
-	return out.String()
+	os.Exit(leftover.Main(m))
 }
 
 func needRoot(tb testing.TB) {
@@ -116,9 +77,11 @@ type mounted struct {
 	layers      []digest.Digest
 	store       *cas.Store
 	o           Options
-	user        int // who serves it, if not root
+	user        int    // who serves it, if not root
+	files       uint64 // how many files the server may have open, if not as many as any
 
 	server *exec.Cmd
+	out    *bufio.Reader // what it says
 }
 
 // newUnion mounts a union over a layer of what is in lower.

@@ -71,6 +71,12 @@ func (m *marks) close(u *FS) error {
 	return unix.Unlinkat(u.work, readyMark, 0)
 }
 
+// fits tells whether a file of a type can have attributes of ours: user.* ones are for
+// regular files and directories.
+func (m *marks) fits(typ uint32) bool {
+	return m.prefix != "user.overlay." || typ == unix.S_IFREG || typ == unix.S_IFDIR
+}
+
 // mine tells which attributes are notes on the layers, and nobody's to see.
 func mine(name string) bool {
 	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")

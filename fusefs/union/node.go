@@ -1,15 +1,12 @@
 package union
 
 import (
-	"fmt"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/cas/erofs"
 	"golang.org/x/sys/unix"
 )
@@ -29,8 +26,11 @@ type node struct {
 
 	// Under FS.tab. names are those that are known; the first serves to get at it.
 	lookups int64
-	kids    int  // nodes whose names lie in it
-	pinned  bool // the kernel knew it before it was a node, so lookups are not all
+	kids    int       // nodes whose names lie in it
+	pinned  bool      // the kernel knew it before it was a node, so lookups are not all: see forget.go
+	stays   bool      // if it was forgotten, it would not be found to be the same again
+	told    time.Time // when the kernel was told of it last, if pinned
+	closing bool      // the kernel does not know it, but it was still open here
 	names   []alias
 	gone    bool         // no name is left
 	keep    int          // an O_PATH descriptor where no name leads to it; 0: none
@@ -41,6 +41,7 @@ type node struct {
 	subdirs atomic.Int64  // of a merged directory: directories of the layers that it shows, and one; 0: unknown
 	bare    atomic.Bool   // it has no extended attributes
 	defACL  atomic.Int32  // a directory's default ACL: 0 unknown, 1 none, 2 there is one
+	watched atomic.Bool   // it may have bits that go when the kernel writes to it: see privileges.go
 
 	io     sync.Mutex
 	file   *openFile
@@ -97,12 +98,21 @@ func (u *FS) node(id uint64) *node {
 	return u.byID[id]
 }
 
-func (u *FS) ref(id uint64) (ref, error) {
-	if n := u.node(id); n != nil {
-		return ref{n: n}, nil
+// known gives the node of a number, or nil if it stands for a file of the layers.
+func (u *FS) known(id uint64) (*node, error) {
+	u.tab.Lock()
+	defer u.tab.Unlock()
+	n := u.byID[id]
+	if n == nil && (id >= upperBit || u.left.has(id)) {
+		return nil, unix.ESTALE
 	}
-	if id >= upperBit {
-		return ref{}, unix.ESTALE
+	return n, nil
+}
+
+func (u *FS) ref(id uint64) (ref, error) {
+	n, err := u.known(id)
+	if n != nil || err != nil {
+		return ref{n: n}, err
 	}
 	in, err := u.view.Inode(erofs.NID(id))
 	return ref{in: in}, err
@@ -139,7 +149,11 @@ func (u *FS) enter(n *node) {
 	}
 	n.cached += u.lowerOpen[n.id]
 	delete(u.lowerOpen, n.id)
+	u.left.remove(n.id)
 	u.byID[n.id] = n
+	if n.pinned {
+		n.told = time.Now() // or shortly before
+	}
 	if !n.gone {
 		u.byIno[n.ino] = n
 	}
@@ -191,87 +205,4 @@ func (u *FS) vanish(n *node, st *unix.Stat_t) {
 	}
 	u.dirs.forget(n)
 	u.tidy(n)
-}
-
-// tidy takes a node out of the tables if nothing refers to it. The caller holds tab.
-func (u *FS) tidy(n *node) {
-	for n != nil && n.lookups <= 0 && n.kids == 0 && !n.pinned && u.byID[n.id] == n {
-		delete(u.byID, n.id)
-		if u.byIno[n.ino] == n {
-			delete(u.byIno, n.ino)
-		}
-		u.dirs.forget(n)
-		u.drop(n)
-		var up *node
-		for _, a := range n.names {
-			a.dir.kids--
-			if up != nil {
-				u.tidy(up)
-			}
-			up = a.dir
-		}
-		n.names = nil
-		n = up
-	}
-}
-
-// Forget is called when the kernel no longer knows a file. Nobody may be about to tell
-// it of the file anew when the node goes.
-func (u *FS) Forget(id, lookups uint64) {
-	if !u.unused(id, lookups) {
-		return
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.tab.Lock()
-	defer u.tab.Unlock()
-	u.tidy(u.byID[id])
-}
-
-// unused counts lookups down, and tells whether a node may go.
-func (u *FS) unused(id, lookups uint64) bool {
-	u.tab.Lock()
-	defer u.tab.Unlock()
-	n := u.byID[id]
-	if n == nil {
-		delete(u.lowerGone, id)
-		return false
-	}
-	n.lookups -= int64(lookups)
-	if n.lookups > 0 {
-		return false
-	}
-	if n.pinned {
-		n.lookups = 0
-	}
-	return !n.pinned && n.kids == 0
-}
-
-// originAttr is the attribute, behind overlayfs' prefix, that says on a copy which
-// file of the layers it was made of: the index and the number in it. The packer
-// leaves it out with overlayfs' own.
-const originAttr = "plash.origin"
-
-// originOf is what the attribute of all copies of a view's files begins with.
-func originOf(view *cas.View) string {
-	name := strings.TrimSuffix(filepath.Base(view.Path()), ".erofs")
-	return name + "/"
-}
-
-func (u *FS) originValue(n erofs.NID) string { return fmt.Sprintf("%s%d", u.origin, n) }
-
-// readOrigin tells what a file in the upper directory is a copy of.
-func (u *FS) readOrigin(p place) (erofs.NID, bool) {
-	var buf [256]byte
-	n, err := p.getxattr(u.marks.prefix+originAttr, buf[:])
-	if err != nil {
-		return 0, false
-	}
-	var nid uint64
-	number, ok := strings.CutPrefix(string(buf[:n]), u.origin)
-	if _, err := fmt.Sscanf(number, "%d", &nid); !ok || err != nil || nid >= upperBit {
-		return 0, false
-	}
-	_, err = u.view.Inode(erofs.NID(nid))
-	return erofs.NID(nid), err == nil
 }

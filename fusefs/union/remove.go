@@ -33,7 +33,7 @@ func (u *FS) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Statu
 func (u *FS) parted(dir uint64, name string) error {
 	r, ok, err := u.onlyBelow(dir, name)
 	if err == nil && ok && !r.in.IsDir() && r.in.Nlink > 1 {
-		_, err = u.copyUp(r.id(u), whole)
+		_, err = u.copyUp(r.id(u))
 	}
 	return err
 }
@@ -142,7 +142,8 @@ func (u *FS) replaceByWhiteout(dir *node, fd int, name string, isDir bool) error
 		if err := unix.Renameat2(u.work, tmp, fd, name, unix.RENAME_EXCHANGE); err != nil {
 			return errors.Join(err, unix.Unlinkat(u.work, tmp, 0))
 		}
-		return u.clear(u.work, tmp)
+		u.discard(tmp)
+		return nil
 	}
 	if err := unix.Renameat(u.work, tmp, fd, name); err != nil {
 		return errors.Join(err, unix.Unlinkat(u.work, tmp, 0))
@@ -202,10 +203,24 @@ func (u *FS) rmdir(dir *node, name string, e *entry) error {
 	if !errors.Is(err, unix.ENOTEMPTY) {
 		return err
 	}
-	// There are whiteouts in it.
+	return u.takeAway(d.fd, name) // there are whiteouts in it
+}
+
+// takeAway removes a directory that has whiteouts in it.
+func (u *FS) takeAway(fd int, name string) error {
 	tmp := u.tmpName()
-	if err := unix.Renameat2(d.fd, name, u.work, tmp, unix.RENAME_NOREPLACE); err != nil {
+	if err := unix.Renameat2(fd, name, u.work, tmp, unix.RENAME_NOREPLACE); err != nil {
 		return err
 	}
-	return u.clear(u.work, tmp)
+	u.discard(tmp)
+	return nil
+}
+
+// discard removes what is of no use any more from the work directory. What is left behind,
+// the next union clears away.
+func (u *FS) discard(tmp string) {
+	if errors.Is(u.clear(u.work, tmp), unix.EMFILE) {
+		u.dirs.shrink()
+		_ = u.clear(u.work, tmp)
+	}
 }

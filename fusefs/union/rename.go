@@ -15,6 +15,7 @@ type moving struct {
 	src, dst    entry
 	n, replaced *node
 	exchange    bool
+	swap        bool // there is a directory full of whiteouts where it goes
 }
 
 // errAgain is for a file that was copied up, or not yet, meanwhile.
@@ -47,7 +48,7 @@ func (u *FS) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName string) 
 func (u *FS) lift(dir uint64, name string) error {
 	r, ok, err := u.onlyBelow(dir, name)
 	if err == nil && ok && !r.in.IsDir() {
-		_, err = u.copyUp(r.id(u), whole)
+		_, err = u.copyUp(r.id(u))
 	}
 	return err
 }
@@ -183,8 +184,7 @@ func (u *FS) replace(m *moving) error {
 	return nil
 }
 
-// replaceable checks what the kernel leaves to filesystems, and empties a directory
-// of whiteouts.
+// replaceable checks what the kernel leaves to filesystems.
 func (u *FS) replaceable(m *moving, r *ref) error {
 	if !m.dst.isDir() {
 		if m.n.isDir() {
@@ -199,29 +199,15 @@ func (u *FS) replaceable(m *moving, r *ref) error {
 		return err
 	}
 	dents, err := readDentsAt(m.newFD, m.newTo)
-	if err != nil || len(dents) == 0 {
-		return err
-	}
-	tmp := u.tmpName()
-	if err := unix.Mkdirat(u.work, tmp, 0o700); err != nil {
-		return err
-	}
-	err = u.makeOpaque(place{fd: u.work, name: tmp})
-	if err == nil {
-		err = unix.Renameat2(u.work, tmp, m.newFD, m.newTo, unix.RENAME_EXCHANGE)
-	}
-	return errors.Join(err, u.clear(u.work, tmp))
+	m.swap = len(dents) > 0
+	return err
 }
 
 // move does the rename itself. If the layers have the old name, a whiteout takes its
 // place, in one step where the filesystem can do that.
 func (u *FS) move(m *moving) error {
-	if m.dst.whiteout && m.n.isDir() {
-		err := unix.Renameat2(m.fd, m.name, m.newFD, m.newTo, unix.RENAME_EXCHANGE)
-		if err == nil && !m.src.below {
-			err = unix.Unlinkat(m.fd, m.name, 0)
-		}
-		return err
+	if m.swap || m.dst.whiteout && m.n.isDir() {
+		return u.swap(m)
 	}
 	if !m.src.below {
 		return unix.Renameat(m.fd, m.name, m.newFD, m.newTo)
@@ -242,9 +228,34 @@ func (u *FS) move(m *moving) error {
 	return u.whiteout(m.fd, m.name)
 }
 
+// swap moves a directory to where there is a whiteout, or a directory full of them, over
+// which rename(2) does not go: they change places, and then that one is taken away.
+func (u *FS) swap(m *moving) error {
+	exchange := func() error {
+		return unix.Renameat2(m.fd, m.name, m.newFD, m.newTo, unix.RENAME_EXCHANGE)
+	}
+	err := exchange()
+	if err != nil {
+		return err
+	}
+	switch {
+	case m.dst.whiteout && !m.src.below:
+		err = unix.Unlinkat(m.fd, m.name, 0)
+	case m.dst.whiteout: // is what the layers' name needs
+	case m.src.below:
+		err = u.replaceByWhiteout(m.from, m.fd, m.name, true)
+	default:
+		err = u.takeAway(m.fd, m.name)
+	}
+	if err != nil {
+		err = errors.Join(err, exchange())
+	}
+	return err
+}
+
 // Link gives a file a further name.
 func (u *FS) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	n, err := u.copyUp(in.Oldnodeid, whole)
+	n, err := u.copyUp(in.Oldnodeid)
 	if err != nil {
 		return status(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -15,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
-	"github.com/ihucos/plash/overlay/treetest"
+	"github.com/ihucos/plash/mountfd/leftover"
 )
 
 // serveEnv has what the test binary serves, instead of testing.
@@ -26,6 +27,7 @@ type job struct {
 	Store, Dir string
 	Layers     []digest.Digest
 	Options    Options
+	Files      uint64 // how many files the server may have open
 }
 
 func serveForTest() {
@@ -41,11 +43,16 @@ func serveForTest() {
 }
 
 func (j *job) serve() error {
+	if j.Files > 0 {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: j.Files, Max: j.Files}); err != nil {
+			return err
+		}
+	}
 	s, err := cas.Open(j.Store)
 	if err != nil {
 		return err
 	}
-	before := descriptors()
+	before := leftover.Descriptors()
 	view, err := s.View(context.Background(), j.Layers)
 	if err != nil {
 		return err
@@ -66,12 +73,22 @@ func (j *job) serve() error {
 		fmt.Println("mounted")
 		waited <- err
 	}()
+	counts := make(chan os.Signal, 1)
+	signal.Notify(counts, unix.SIGUSR1)
+	defer signal.Stop(counts)
+	go func() {
+		for range counts {
+			u.tab.Lock()
+			fmt.Println(len(u.byID), u.kept)
+			u.tab.Unlock()
+		}
+	}()
 	server.Serve()
 	if err := errors.Join(<-waited, u.Close(), view.Close()); err != nil {
 		return err
 	}
-	if after := descriptors(); after != before && os.Geteuid() == 0 {
-		return fmt.Errorf("left over:\n%s", treetest.Diff(before, after))
+	if left := leftover.New(before, leftover.Descriptors()); left != "" && os.Geteuid() == 0 {
+		return fmt.Errorf("left over:\n%s", left)
 	}
 	return nil
 }
@@ -79,7 +96,7 @@ func (j *job) serve() error {
 // mount has the union served by a process of its own.
 func (m *mounted) mount() {
 	m.tb.Helper()
-	j := job{m.store.Dir(), m.dir, m.layers, m.o}
+	j := job{m.store.Dir(), m.dir, m.layers, m.o, m.files}
 	j.Options.Upper, j.Options.Work = m.upper, m.work
 	cmd := exec.Command("/proc/self/exe")
 	if m.user != 0 {
@@ -101,7 +118,8 @@ func (m *mounted) mount() {
 	out, err := cmd.StdoutPipe()
 	must(m.tb, err)
 	must(m.tb, cmd.Start())
-	line, err := bufio.NewReader(out).ReadString('\n')
+	m.out = bufio.NewReader(out)
+	line, err := m.out.ReadString('\n')
 	if err != nil {
 		m.tb.Fatalf("serve: %q %v", line, err)
 	}

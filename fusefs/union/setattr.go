@@ -1,8 +1,6 @@
 package union
 
 import (
-	"errors"
-
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +11,8 @@ func (u *FS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) f
 	if in.Valid&fuse.FATTR_SIZE != 0 {
 		limit = int64(in.Size)
 	}
-	n, err := u.copyUp(in.NodeId, limit)
+	n, done, err := u.copyUpPart(in.NodeId, limit)
+	defer done()
 	if err != nil {
 		return status(err)
 	}
@@ -53,6 +52,9 @@ func (u *FS) setattr(n *node, p place, in *fuse.SetAttrIn) error {
 		if err := p.chmod(in.Mode); err != nil {
 			return err
 		}
+		if n.typ == unix.S_IFREG && privilegeBits(in.Mode) != 0 {
+			n.watch()
+		}
 	}
 	if in.Valid&fuse.FATTR_SIZE != 0 {
 		if err := u.truncate(n, in); err != nil {
@@ -91,42 +93,7 @@ func (u *FS) truncate(n *node, in *fuse.SetAttrIn) error {
 	defer u.putFile(n, f)
 	err = retry(func() error { return unix.Ftruncate(f.fd, int64(in.Size)) })
 	if err == nil && in.Valid&fuse.FATTR_KILL_SUIDGID != 0 {
-		err = killPrivileges(f.fd)
-	}
-	return err
-}
-
-// hasPrivileges tells whether whoever writes to a file takes something away from it.
-func hasPrivileges(fd int) bool {
-	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && privilegeBits(&st) != 0
-}
-
-// privilegeBits are the bits of a mode that go when an ordinary user writes to the file.
-// The set-group-ID bit of a file that its group may not execute means something else.
-func privilegeBits(st *unix.Stat_t) uint32 {
-	bits := st.Mode & unix.S_ISUID
-	if st.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP {
-		bits |= unix.S_ISGID
-	}
-	return bits
-}
-
-// killPrivileges does what the kernel does for its own filesystems, when it says that it
-// is needed (FUSE_HANDLE_KILLPRIV_V2).
-func killPrivileges(fd int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if bits := privilegeBits(&st); bits != 0 {
-		if err := unix.Fchmod(fd, st.Mode&0o7777&^bits); err != nil {
-			return err
-		}
-	}
-	err := unix.Fremovexattr(fd, "security.capability")
-	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM) {
-		return nil
+		err = u.killPrivileges(n.id, place{fd: f.fd})
 	}
 	return err
 }

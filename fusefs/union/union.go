@@ -16,6 +16,11 @@
 //     before it was copied up; in overlayfs it is not so.
 //   - Only the union changes what it shows. So the kernel may keep all of it.
 //
+// What is synced is on the disk: files and directories by fsync(2), everything when the union
+// is closed, as overlayfs does it. sync(2) and syncfs(2) have the kernel hand over what it has
+// collected, but it tells no FUSE server of them that is not a device (fs/fuse/inode.c of
+// Linux, fuse_sync_fs).
+//
 // It serves requests and does no more: mounting is its caller's, with what
 // [FS.Configure] asks for. It needs /proc, and that nobody else writes to the
 // upper directory.
@@ -75,7 +80,7 @@ type FS struct {
 	lists           listCache
 	origin          string // what marks a copy of one of view's files
 	uid, gid, umask uint32
-	inherited       bool // the upper directory was not empty in the beginning
+	origins         atomic.Bool // there may be copies in the upper directory that have no node
 	server          *fuse.Server
 	pass            atomic.Bool // files of the upper directory are handed to the kernel
 	writeback       bool
@@ -90,10 +95,12 @@ type FS struct {
 	nextID    uint64
 	lowerOpen map[uint64]int // by node id: how often a file without a node is open
 	lowerGone map[uint64]struct{}
+	left      numberSet // what was copied up and has no node any more
 	copying   map[uint64]chan struct{}
 	handles   map[uint64]*handle
 	nextFH    uint64
-	kept      int // how many nodes keep a descriptor
+	doubtful  []*node // that may have been forgotten
+	kept      int     // how many nodes keep a descriptor
 }
 
 // New makes the union of a container and an upper directory. The view must stay open
@@ -104,7 +111,7 @@ func New(view *cas.View, o Options) (_ *FS, err error) {
 		view:          view, volatile: o.Volatile, work: -1,
 		uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), umask: processUmask(),
 		byID: map[uint64]*node{}, byIno: map[uint64]*node{}, nextID: upperBit,
-		lowerOpen: map[uint64]int{}, lowerGone: map[uint64]struct{}{}, copying: map[uint64]chan struct{}{},
+		lowerOpen: map[uint64]int{}, lowerGone: map[uint64]struct{}{}, left: numberSet{}, copying: map[uint64]chan struct{}{},
 		handles: map[uint64]*handle{},
 	}
 	u.maxKept = maxKept()
@@ -149,11 +156,12 @@ func (u *FS) openRoot(upper string) error {
 	}
 	u.byID[u.root.id], u.byIno[st.Ino] = u.root, u.root
 	dents, err := readDents(fd)
-	u.inherited = len(dents) > 0
+	u.origins.Store(len(dents) > 0)
 	return err
 }
 
-// Close gives back what the union holds. It must not be mounted any more.
+// Close gives back what the union holds, and syncs what was written. It must not be mounted
+// any more.
 func (u *FS) Close() error {
 	u.dirs.close()
 	for _, h := range u.handles {
@@ -165,6 +173,9 @@ func (u *FS) Close() error {
 	var err error
 	if u.work >= 0 {
 		err = u.marks.close(u)
+		if !u.volatile {
+			err = errors.Join(err, retry(func() error { return unix.Syncfs(u.work) }))
+		}
 		err = errors.Join(err, unix.Close(u.work))
 		u.work = -1
 	}

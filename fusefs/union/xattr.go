@@ -31,6 +31,9 @@ func (u *FS) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []b
 		}
 		return 0, fuse.ENODATA
 	}
+	if name == capabilityAttr && h.Uid != 0 && r.n.watched.Load() {
+		u.beforeWrite(r.n)
+	}
 	if r.n.bare.Load() {
 		return 0, fuse.ENODATA
 	}
@@ -121,7 +124,7 @@ func (u *FS) changeXattr(id uint64, name string, change func(*node, place) error
 	if mine(name) {
 		return unix.EOPNOTSUPP
 	}
-	n, err := u.copyUp(id, whole)
+	n, err := u.copyUp(id)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"testing"
 )
 
 // Plain users that `scripts/deps test` makes.
@@ -26,12 +27,17 @@ type Login struct {
 
 // LogIn makes a directory for a plain user, which is the caller's to remove. It needs root.
 func LogIn(name string) (*Login, error) {
+	// Not in the directory of a test, which others may not enter; and where runs share it.
+	return LogInAt(name, "/tmp")
+}
+
+// LogInAt makes it in a directory that the user can enter.
+func LogInAt(name, dir string) (*Login, error) {
 	l, err := lookUp(name)
 	if err != nil {
 		return nil, err
 	}
-	// Not in the directory of a test, which others may not enter; and where runs share it.
-	if l.Dir, err = os.MkdirTemp("/tmp", "plash-"+name); err != nil {
+	if l.Dir, err = os.MkdirTemp(dir, "plash-"+name); err != nil {
 		return nil, err
 	}
 	return l, os.Chown(l.Dir, l.uid, l.gid)
@@ -85,6 +91,45 @@ func (l *Login) Program(path string) (string, error) {
 		return "", err
 	}
 	return to, out.Close()
+}
+
+// RunAs runs tests of the calling test's program as a plain user, with a copy of the package's
+// testdata. The calling test needs root; it must not be among the tests that are run.
+func RunAs(t *testing.T, name, tests string, flags ...string) {
+	t.Helper()
+	l, err := LogIn(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Run(t, tests, nil, flags...)
+}
+
+// Run is RunAs for a user who is logged in, with more variables in his environment; his directory
+// is removed at the end.
+func (l *Login) Run(t *testing.T, tests string, env []string, flags ...string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := os.RemoveAll(l.Dir); err != nil {
+			t.Error(err)
+		}
+	})
+	program, err := os.Executable()
+	if err == nil {
+		program, err = l.Program(program)
+	}
+	if _, statErr := os.Stat("testdata"); err == nil && statErr == nil {
+		err = os.CopyFS(filepath.Join(l.Dir, "testdata"), os.DirFS("testdata"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Longer than any test takes, shorter than the limit of the calling one.
+	flags = append(flags, "-test.timeout=5m")
+	cmd := l.Command(program, append([]string{"-test.v", "-test.run", tests}, flags...)...)
+	cmd.Env = append(cmd.Env, env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 // Give makes a file a user's.

@@ -1,0 +1,110 @@
+//go:build amd64 || arm64
+
+package replay
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	goruntime "runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// program builds a program that begins with plash_entry.
+func program(t *testing.T, goarch string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "program")
+	cmd := exec.Command("go", "build", "-ldflags", "-E plash_entry", "-o", path, "./testdata/program")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+goarch)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return path
+}
+
+// harmless are the functions of Go's runtime that may be called before it starts: those
+// that only touch the memory they are given, and those that are never reached,
+// since the stack is large, all indexes are checked and the collector does not run.
+var harmless = regexp.MustCompile(`^runtime\.(memmove|memequal|memclrNoHeapPointers|duffzero|duffcopy|` +
+	`morestack(_noctxt)?(\.abi0)?|panic(Bounds|Index|IndexU|Slice[A-Za-z0-9]*|unsafe[a-z]*|divide|shift)(\.abi0)?|panicmem|gcWriteBarrier[0-9]*)$`)
+
+// TestBeforeGo follows the calls from beforeGo on, in what the linker made.
+func TestBeforeGo(t *testing.T) {
+	const self = "github.com/ihucos/plash/replay."
+	for _, goarch := range []string{"amd64", "arm64"} {
+		out, err := exec.Command("go", "tool", "objdump", "-s", `^github.com/ihucos/plash/replay\.`, program(t, goarch)).Output()
+		if err != nil {
+			t.Fatal("go tool objdump: ", err)
+		}
+		calls, from := map[string][]string{}, ""
+		jump := regexp.MustCompile(`\b(?:CALL|JMP|BL?) ([^ ]+)\(SB\)`)
+		for line := range strings.Lines(string(out)) {
+			if name, ok := strings.CutPrefix(line, "TEXT "); ok {
+				from, _, _ = strings.Cut(name, "(SB)")
+				calls[from] = []string{}
+			} else if m := jump.FindStringSubmatch(line); m != nil {
+				calls[from] = append(calls[from], m[1])
+			}
+		}
+		todo := []string{self + "first"}
+		if calls[todo[0]] == nil {
+			t.Fatalf("%s: no such function among %d functions", goarch, len(calls))
+		}
+		var reached []string
+		for len(todo) > 0 {
+			f := todo[0]
+			todo = todo[1:]
+			if slices.Contains(reached, f) {
+				continue
+			}
+			reached = append(reached, f)
+			switch {
+			case strings.HasPrefix(f, self+"goSyscall"):
+				t.Errorf("%s: a call of %s, which needs thread-local storage", goarch, f)
+			case calls[f] != nil:
+				todo = append(todo, calls[f]...)
+			case !harmless.MatchString(f):
+				t.Errorf("%s: a call of %s", goarch, f)
+			}
+		}
+		if !slices.Contains(reached, self+"(*machine).run") {
+			t.Errorf("%s: the calls were not followed: %q", goarch, reached)
+		}
+	}
+}
+
+// TestAfterEntry: where there is nothing to replay, Go starts as ever.
+func TestAfterEntry(t *testing.T) {
+	cmd := exec.Command(program(t, goruntime.GOARCH), "a", "", "b c")
+	cmd.Env = []string{"A=1", "B="}
+	out, err := cmd.CombinedOutput()
+	if want := `["a" "" "b c"] 2` + "\n"; err != nil || string(out) != want {
+		t.Errorf("%v: %s, want %s", err, out, want)
+	}
+}
+
+func TestVector(t *testing.T) {
+	var v vector
+	for i, s := range []string{"", "plash\x00", "\x00", "", "A=b\x00c"} {
+		if s != "" {
+			v[i] = &[]byte(s)[0]
+		}
+	}
+	if args, env := v.strings(1), v.strings(4); args != 3 || env != 5 {
+		t.Errorf("lists end at %d and %d", args, env)
+	}
+	if got := append(words.slice(1, 3), words.slice(4, 5)...); !slices.Equal(got, []string{"plash", "", "A=b"}) {
+		t.Errorf("strings %q", got)
+	}
+	for i := range v {
+		v[i] = &[]byte{0}[0]
+	}
+	if end := v.strings(1); end != len(v) {
+		t.Errorf("an endless list ends at %d", end)
+	}
+	beforeGo(&v) // does nothing, but is used
+	entered = false
+}

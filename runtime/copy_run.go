@@ -1,0 +1,146 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/overlay/copytree"
+)
+
+// execInCopy is Exec in a copy.
+func execInCopy(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
+	err := copyRun(ctx, st, id, o)
+	var end *EndError
+	if errors.As(err, &end) {
+		return err
+	}
+	return notStarted(err)
+}
+
+func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOptions) (err error) {
+	if o.Upper != "" || o.Work != "" {
+		return fmt.Errorf("keep what is written in %s: %w", o.Upper, errNoMounts)
+	}
+	r := &run{env: os.Environ()}
+	r.takeReplayVar()
+	if o.DeescalateSudo {
+		if r.who, err = sudoIdentity(r.env); err != nil {
+			return err
+		}
+		if r.who != nil {
+			r.env = r.who.environ(r.env)
+		}
+	}
+	if r.binds, err = runMounts(o.Mounts, r.env); err != nil {
+		return err
+	}
+	r.dir = workingDir()
+	way, err := findWay(st.CAS(), false)
+	if err != nil {
+		return err
+	}
+	if way.proot != "" && r.who != nil && hasCapabilities(unix.CAP_SYS_CHROOT) {
+		way.proot = "" // a user could not come to the copy
+	}
+	if way.proot == "" {
+		if err := unshared(r.binds, o.Mounts != nil); err != nil {
+			return err
+		}
+	}
+	c, err := takeCopy(ctx, st, id)
+	if err != nil {
+		return err
+	}
+	if way.proot != "" {
+		g := &guest{proot: way.proot, copy: c, binds: r.binds}
+		return g.run(inGuest{Argv: o.Argv, Env: r.env, Dir: r.dir, Umask: -1})
+	}
+	if o.Mounts == nil {
+		tellOnce(st.CAS(), "nothing can be mounted here, so that /proc, /sys, /tmp and /home are not shared with containers (an installed proot would do that)")
+	}
+	return r.chroot(c, o.Argv)
+}
+
+// unshared says what of the paths to be shared cannot be, where there is no mounting: all
+// but what can be put into a copy.
+func unshared(binds []bind, asked bool) error {
+	var lost []string
+	for _, b := range binds {
+		switch {
+		case b.Path == "/dev" || b.Path == resolvConf:
+		case !b.Optional:
+			return &hintedError{
+				fmt.Errorf("mount %s: %w but by proot", b.Path, errNoMounts),
+				"sudo apt-get install proot",
+			}
+		default:
+			lost = append(lost, b.Path)
+		}
+	}
+	if asked && len(lost) > 0 {
+		fmt.Fprintf(os.Stderr, "plash: warning: %s: not shared with the container: %v\n", strings.Join(lost, ", "), errNoMounts)
+	}
+	return nil
+}
+
+// chroot becomes a command in a copy.
+func (r *run) chroot(c *copytree.Copy, argv []string) error {
+	if _, err := supply(int(c.Root().Fd()), r.binds); err != nil {
+		return err
+	}
+	if err := keepLock(c); err != nil {
+		return err
+	}
+	if err := enterCopy(int(c.Root().Fd())); err != nil {
+		return err
+	}
+	if err := r.becomeUser(); err != nil {
+		return err
+	}
+	env := r.env
+	if r.dir == "" || unix.Chdir(r.dir) != nil {
+		env = setEnv(env, "PWD", "/")
+	}
+	p, err := findProgram(argv, env)
+	if err != nil {
+		return err
+	}
+	return p.exec(env)
+}
+
+// enterCopy makes an open directory the root of this process.
+func enterCopy(root int) error {
+	if err := unix.Fchdir(root); err != nil {
+		return fmt.Errorf("enter copy: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("enter copy: chroot: %w", err)
+	}
+	return chdirRoot()
+}
+
+// lookInCopy is WithMount with a copy as the working directory.
+func lookInCopy(ctx context.Context, st *container.Store, id container.ID, argv []string) error {
+	c, err := takeCopy(ctx, st, id)
+	if err == nil {
+		err = keepLock(c)
+	}
+	if err == nil {
+		err = unix.Fchdir(int(c.Root().Fd()))
+	}
+	if err != nil {
+		return notStarted(err)
+	}
+	env := setEnv(os.Environ(), "PWD", c.Dir())
+	p, err := findProgram(argv, env)
+	if err != nil {
+		return err
+	}
+	return p.exec(env)
+}

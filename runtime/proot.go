@@ -1,0 +1,195 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/overlay/copytree"
+)
+
+// proot(1) runs a program as if another directory were the root, by looking at all its
+// system calls. It ignores signals, tells of a command's end by a signal only in words, and
+// waits for all processes that the command has left. So the command is started by this
+// program once more, inside, which tells outside how it ended.
+
+// errNoProot is wrapped where proot cannot be used.
+var errNoProot = errors.New("no proot")
+
+// findProot looks for proot, and tries it once in a boot and store.
+func findProot(s *cas.Store) (string, error) {
+	path, err := exec.LookPath("proot")
+	if err != nil {
+		return "", fmt.Errorf("%w: it is not installed", errNoProot)
+	}
+	n := readCopyNotes(s)
+	works, known := n.Proot[path]
+	if !known {
+		if works, err = tryProot(s, path); err != nil {
+			return "", err
+		}
+		n.Proot[path] = works
+		n.write(s)
+	}
+	if !works {
+		return "", fmt.Errorf("%w: %s does not work here", errNoProot, path)
+	}
+	return path, nil
+}
+
+// tryProot runs this program in an empty directory.
+func tryProot(s *cas.Store, path string) (works bool, err error) {
+	exe, err := ownPath()
+	if err != nil {
+		return false, err
+	}
+	empty, err := s.Scratch("proot")
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, empty.Remove()) }()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return exec.CommandContext(ctx, path, "-r", empty.Path(), "-w", "/", "-b", exe+":"+guestProgram, guestProgram, guestName).Run() == nil, nil
+}
+
+// ownPath is where this program lies, which proot wants to know.
+func ownPath() (string, error) {
+	exe, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return "", fmt.Errorf("find the own program: %w", err)
+	}
+	return exe, nil
+}
+
+// A guest is a command under proot, seen from outside.
+type guest struct {
+	proot string
+	copy  *copytree.Copy
+	dir   string // of the copy, where copy is nil
+	binds []bind
+	fake  bool // let it seem to be root
+
+	cmd    *exec.Cmd
+	config *os.File // what the inside is told; the command ends when this is closed
+	status *json.Decoder
+	pipe   *os.File // of status
+}
+
+// inGuest is what the inside is told.
+type inGuest struct {
+	Argv, Env []string
+	Dir       string // working directory; where it is not there, /
+	Umask     int    // -1: leave it
+	Group     int    // process group that the command belongs to
+}
+
+// guestStatus is what the inside tells: first that the command runs, then how it ended.
+type guestStatus struct {
+	Pid     int
+	Outcome *outcome `json:",omitempty"`
+}
+
+// guestProgram is where this program lies in a guest.
+const guestProgram = "/.plash"
+
+// start starts proot. The calling goroutine is locked to its thread if death, what the kernel
+// sends when the thread ends, is not 0.
+func (g *guest) start(c inGuest, stdio [3]*os.File, death syscall.Signal) error {
+	exe, err := ownPath()
+	if err != nil {
+		return err
+	}
+	configOut, configIn, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("make pipe: %w", err)
+	}
+	defer configOut.Close()
+	statusOut, statusIn, err := os.Pipe()
+	if err != nil {
+		return errors.Join(fmt.Errorf("make pipe: %w", err), configIn.Close())
+	}
+	defer statusIn.Close()
+	g.config, g.pipe, g.status = configIn, statusOut, json.NewDecoder(statusOut)
+	dir := g.dir
+	var lock *os.File
+	if g.copy != nil {
+		dir, lock = g.copy.Dir(), g.copy.Lock()
+	}
+	args := []string{g.proot, "-r", dir, "-w", "/", "-v", "-1"}
+	if g.fake {
+		args = append(args, "-0")
+	}
+	for _, b := range g.shared() {
+		args = append(args, "-b", b)
+	}
+	args = append(args, "-b", exe+":"+guestProgram, guestProgram, guestName)
+	g.cmd = &exec.Cmd{
+		Path: g.proot, Args: args, Env: prootEnv(),
+		Stdin: stdio[0], Stdout: stdio[1], Stderr: stdio[2],
+		// SIGQUIT, which a terminal sends to a group, makes proot kill the command.
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death},
+	}
+	if err := startWithFiles(g.cmd, configOut, statusIn, lock); err != nil {
+		return errors.Join(fmt.Errorf("start proot: %w", err), g.close())
+	}
+	c.Group = unix.Getpgrp()
+	// A guest that is gone already says more by its end.
+	_ = json.NewEncoder(g.config).Encode(c)
+	return nil
+}
+
+// prootEnv is what proot itself needs to know: the command's variables are not for it.
+func prootEnv() []string {
+	env := []string{"PATH=" + defaultPath}
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "PROOT_") || strings.HasPrefix(v, "TMPDIR=") {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// shared are the paths of the host that the guest sees.
+func (g *guest) shared() []string {
+	var paths []string
+	for _, b := range g.binds {
+		if _, err := os.Stat(b.Path); err != nil {
+			continue
+		}
+		if strings.ContainsAny(b.Path, ":!") {
+			b.leaveOut(errors.New("proot does not take such a name"))
+			continue
+		}
+		paths = append(paths, b.Path)
+	}
+	return paths
+}
+
+func (g *guest) close() error { return errors.Join(g.config.Close(), g.pipe.Close()) }
+
+// next waits for what the inside tells next; false if that is nothing.
+func (g *guest) next() (guestStatus, bool) {
+	var s guestStatus
+	return s, g.status.Decode(&s) == nil
+}
+
+// ended is the error about a guest that has told nothing: by how proot ended.
+func (g *guest) ended() error {
+	err := g.cmd.Wait()
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("run the command under %s: %w", filepath.Base(g.proot), err)
+}

@@ -1,0 +1,80 @@
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// guestName is the first argument of this program where it runs inside of proot. Alone
+// it does nothing: so proot is tried.
+const guestName = "plash-in-proot"
+
+// maybeGuest is MaybeInit for the inside of a guest: it starts the command, tells how it
+// ended, and ends with it.
+func maybeGuest() {
+	if len(os.Args) < 2 || os.Args[1] != guestName {
+		return
+	}
+	if len(os.Args) != 5 {
+		os.Exit(0)
+	}
+	var files [3]*os.File // as guest.start has them; the last is a lock to be held
+	for i := range files {
+		if fd, err := strconv.Atoi(os.Args[i+2]); err == nil && fd >= 0 {
+			unix.CloseOnExec(fd)
+			files[i] = os.NewFile(uintptr(fd), "guest")
+		}
+	}
+	var c inGuest
+	if err := json.NewDecoder(files[0]).Decode(&c); err != nil {
+		os.Exit(codeNotStarted) // who asked is gone
+	}
+	status := json.NewEncoder(files[1])
+	o := c.command(files[0], func(pid int) error { return status.Encode(guestStatus{Pid: pid}) })
+	if err := status.Encode(guestStatus{Outcome: &o}); err != nil {
+		os.Exit(codeNotStarted)
+	}
+	os.Exit(0)
+}
+
+// command runs the command. When asked ends, whose other end is who wants it, so does the
+// command.
+func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
+	// Those of a terminal come to the command too, and are its business; exec gives it
+	// back what they do.
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
+	// From proot's group back into that of the terminal; where there is none, it does
+	// not matter.
+	_ = unix.Setpgid(0, c.Group)
+	if c.Umask >= 0 {
+		unix.Umask(c.Umask)
+	}
+	if c.Dir == "" || unix.Chdir(c.Dir) != nil {
+		c.Env = setEnv(c.Env, "PWD", "/")
+	}
+	i := &initConfig{Argv: c.Argv, Env: c.Env, Umask: -1, Dir: "."}
+	pid, err := i.fork()
+	if err != nil {
+		return outcomeOf(err)
+	}
+	if err := started(pid); err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	go func() {
+		var b [1]byte
+		if _, err := asked.Read(b[:]); err != nil && !errors.Is(err, os.ErrClosed) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}()
+	return reap(pid)
+}
