@@ -62,6 +62,9 @@ func (w row) measure(t *testing.T, r *room) map[string]string {
 	if err := w.kind.prepare(t, r); err != nil {
 		t.Fatal(err)
 	}
+	if strings.Contains(w.want.backend, "copy") || strings.Contains(w.want.backend, "proot") {
+		r.env["AT_ONCE"] = "4" // each has a copy of the whole image
+	}
 	found := w.visit(t, r, "probe.sh", r.leftProcesses)
 	if err := found.leftBehind(); err != nil {
 		t.Error(err)
