@@ -63,7 +63,8 @@ func (w row) measure(t *testing.T, r *room) map[string]string {
 		t.Fatal(err)
 	}
 	if strings.Contains(w.want.backend, "copy") || strings.Contains(w.want.backend, "proot") {
-		r.env["AT_ONCE"] = "4" // each has a copy of the whole image
+		// Each has a copy of the whole image.
+		r.env["RUNS"], r.env["AT_ONCE"], r.env["KILLS"] = "20", "2", "8"
 	}
 	found := w.visit(t, r, "probe.sh", r.leftProcesses)
 	if err := found.leftBehind(); err != nil {
