@@ -53,7 +53,11 @@ func newHouse(t *testing.T) *house {
 	}
 	h := &house{t: t, dir: dir, program: filepath.Join(dir, "plash")}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
+		err := leftMounts(dir)
+		if err == nil { // or what is mounted would go
+			err = os.RemoveAll(dir)
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	})
@@ -177,7 +181,7 @@ func (h *house) room(t *testing.T, number int, user string) *room {
 	r.env = map[string]string{
 		"ROOM": r.dir, "USER": user, "HOME": r.dir, "PLASH_DATA": filepath.Join(r.dir, "store"), "PORT": h.port, "TOKEN": r.token,
 		"IMAGE": h.path(imageFile), "BUSYBOX": h.path(busyboxFile), "PACKAGE": "hello",
-		"RUNS": strconv.Itoa(runs), "KILLS": strconv.Itoa(kills),
+		"RUNS": strconv.Itoa(runs), "AT_ONCE": strconv.Itoa(runs), "KILLS": strconv.Itoa(kills),
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
 	return r
@@ -236,6 +240,17 @@ func (r *room) processes() (map[int]string, error) {
 		}
 	}
 	return found, err
+}
+
+// leftMounts finds mounts below a directory, in the test's own namespace.
+func leftMounts(dir string) error {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, dir) {
+			err = errors.Join(err, fmt.Errorf("left mounted: %s", strings.TrimSpace(line)))
+		}
+	}
+	return err
 }
 
 // killWithTest ends a process that a test has started if the test is killed.

@@ -46,10 +46,10 @@ func rows() []row {
 		},
 		{
 			"root-nothing", "root, no EROFS, overlayfs, FUSE", host(hosttest.Host{Without: []string{"erofs", "overlay", "fuse"}}),
-			all("run: copy, build: copy, mount: unpack"),
+			all("run: proot, build: copy, mount: unpack"),
 		},
 		{"user", "user with subordinate ids", host(hosttest.Host{User: user}), all("fuse")},
-		{"user-bare", "user without", host(hosttest.Host{User: bare}), all("fuse")},
+		{"user-bare", "user without subordinate ids", host(hosttest.Host{User: bare}), all("fuse")},
 		{
 			"user-no-fuse", "user, no `/dev/fuse`", host(hosttest.Host{User: user, NoFUSE: true}),
 			cells{works, works, refusedMounts, works, "unpack"},
@@ -89,41 +89,27 @@ func rows() []row {
 			cells{refusedNS, refusedNS, refusedMounts, works, "none"},
 		},
 		{
+			"docker-user-proot", "`docker run --user UID`",
+			dockerRun{as: user},
+			cells{works, works, refusedMounts, works, "proot"},
+		},
+		{
 			"docker-admin", "`docker run --device /dev/fuse --cap-add SYS_ADMIN --security-opt apparmor=unconfined`",
 			dockerRun{options: []string{"--device=/dev/fuse", "--cap-add=SYS_ADMIN", "--security-opt=apparmor=unconfined"}},
-			all("run: unpack, build: union, mount: fuse"),
+			all("run: unpack, build: unpack, mount: fuse"),
 		},
 		{
 			"podman", "`podman run` by a user",
 			podmanRun{user},
 			cells{works, works, refusedMounts, works, "unpack"},
 		},
-		// The store is on overlayfs, which no upper directory can be on.
-		{"plash", "`plash-run` by root", plashRun{""}, all("run: erofs, build: union, mount: erofs")},
+		{"plash", "`plash-run` by root", plashRun{""}, all("erofs")},
 		{"plash-user", "`plash-run` by a user", plashRun{user}, cells{works, works, refusedMounts, works, "fuse"}},
 	}
 }
 
 // pending are cells that are not yet what they are to be, and what is missing.
-var pending = []struct{ row, column, missing string }{
-	{"root-nothing", colRun, "backend copy"},
-	{"root-nothing", colBuild, "backend copy"},
-	{"root-nothing", colBackend, "backend copy"},
-	{"user-bare", colBuild, "root emulation"},
-	{"user-nothing", colRun, "backend proot"},
-	{"user-nothing", colBuild, "backend proot"},
-	{"user-nothing", colBackend, "backend proot"},
-	{"user-no-userns-proot", colRun, "backend proot"},
-	{"user-no-userns-proot", colBuild, "backend proot"},
-	{"user-no-userns-proot", colBackend, "backend proot"},
-	{"docker", colRun, "backend copy"},
-	{"docker", colBuild, "backend copy"},
-	{"docker", colBackend, "backend copy"},
-	{"docker-proot", colRun, "backend proot"},
-	{"docker-proot", colBuild, "backend copy"},
-	{"docker-proot", colBackend, "backend copy"},
-	{"plash-user", colBuild, "root emulation"},
-}
+var pending = []struct{ row, column, missing string }{}
 
 // pendingFor says what a cell waits for, "" if for nothing.
 func pendingFor(row, column string) string {

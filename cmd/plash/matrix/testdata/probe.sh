@@ -5,8 +5,8 @@
 #
 # ROOM is a directory for this alone, with the program plash in it. IMAGE is a tar of Debian,
 # PACKAGE a small package that has a program of its name, PORT where someone on 127.0.0.1
-# waits for guests, RUNS and KILLS how often to run at once and to kill, TOKEN a number for sleeping
-# that no one else takes.
+# waits for guests, RUNS and KILLS how often to run and to kill, AT_ONCE how many runs there are at a
+# time, TOKEN a number for sleeping that no one else takes.
 tmp=$(mktemp -d)
 plash=$ROOM/plash
 
@@ -53,19 +53,22 @@ exported() {
 	[ ! -e "$tmp/failed" ] || return "$(cat "$tmp/failed")"
 }
 
+# crowd: all the runs, as many at once as may be.
 crowd() {
-	n=0
-	pids=
-	while [ $n -lt "$RUNS" ]; do
-		timeout --foreground 60 "$plash" run "$id" sh -c "echo $n >/mine; cat /mine" >"$tmp/crowd.$n" 2>"$tmp/crowd.err" &
-		pids="$pids $!"
-		n=$((n + 1))
-	done
-	n=0
-	for pid in $pids; do
-		wait "$pid" || { code=$?; cat "$tmp/crowd.err" >&2; return $code; }
-		[ "$(cat "$tmp/crowd.$n")" = $n ] || { echo "run $n has printed $(cat "$tmp/crowd.$n")" >&2; return 1; }
-		n=$((n + 1))
+	done=0
+	while [ $done -lt "$RUNS" ]; do
+		pids=
+		n=$done
+		while [ $n -lt "$RUNS" ] && [ $n -lt $((done + AT_ONCE)) ]; do
+			timeout --foreground 60 "$plash" run "$id" sh -c "echo $n >/mine; cat /mine" >"$tmp/crowd.$n" 2>"$tmp/crowd.err" &
+			pids="$pids $!"
+			n=$((n + 1))
+		done
+		for pid in $pids; do
+			wait "$pid" || { code=$?; cat "$tmp/crowd.err" >&2; return $code; }
+			[ "$(cat "$tmp/crowd.$done")" = $done ] || { echo "run $done has printed $(cat "$tmp/crowd.$done")" >&2; return 1; }
+			done=$((done + 1))
+		done
 	done
 }
 
