@@ -379,6 +379,44 @@ func secretly(t *testing.T, dir string) {
 	must(t, unix.Munmap(mem))
 }
 
+// TestNoSpace has idle copies go where there is no room for a new one.
+func TestNoSpace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	at := t.TempDir()
+	must(t, unix.Mount("tmpfs", at, "tmpfs", 0, "size=8m"))
+	defer func() { must(t, unix.Unmount(at, 0)) }()
+	s, layers, _ := newStore(t, filepath.Join(at, "store"))
+	src := t.TempDir()
+	for i := range 8 {
+		must(t, os.WriteFile(filepath.Join(src, fmt.Sprint("file", i)), nil, 0o644))
+		layers = append(layers, addLayer(t, s, layers, src))
+		must(t, take(t, s, layers).Close())
+	}
+	if n := len(copies(t, s)); n == 8 {
+		t.Error("there was room for all copies: nothing was tried")
+	}
+	var taken []*Copy
+	for {
+		c, err := Take(t.Context(), s, layers)
+		if err != nil {
+			if !errors.Is(err, unix.ENOSPC) {
+				t.Error(err)
+			}
+			break
+		}
+		taken = append(taken, c)
+	}
+	if len(taken) == 0 {
+		t.Error("no copy, though none was taken")
+	}
+	for _, c := range taken {
+		must(t, c.Close())
+	}
+	copies(t, s) // nothing is left in scratch
+}
+
 // loopMount mounts a new filesystem in a file.
 func loopMount(mkfs string, args ...string) func(t *testing.T, at string) {
 	return func(t *testing.T, at string) {
