@@ -320,6 +320,7 @@ func TestFilesystems(t *testing.T) {
 		mount func(t *testing.T, at string)
 	}{
 		{"tmpfs", func(t *testing.T, at string) { must(t, unix.Mount("tmpfs", at, "tmpfs", 0, "")) }},
+		{"overlayfs on tmpfs", overlayMount},
 		{"btrfs", loopMount("mkfs.btrfs", "-q")},
 		{"xfs", loopMount("mkfs.xfs", "-q", "-m", "reflink=1")},
 		{"ext4 of seconds", loopMount("mkfs.ext4", "-q", "-I", "128", "-b", "4096")},
@@ -357,6 +358,16 @@ func TestFilesystems(t *testing.T) {
 			must(t, errors.Join(a.Close(), b.Close()))
 		})
 	}
+}
+
+// overlayMount mounts an overlayfs over two filesystems.
+func overlayMount(t *testing.T, at string) {
+	lower, upper := t.TempDir(), t.TempDir()
+	must(t, unix.Mount("tmpfs", upper, "tmpfs", 0, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(upper, 0)) })
+	must(t, os.Mkdir(upper+"/u", 0o755))
+	must(t, os.Mkdir(upper+"/w", 0o755))
+	must(t, unix.Mount("overlay", at, "overlay", 0, "lowerdir="+lower+",upperdir="+upper+"/u,workdir="+upper+"/w"))
 }
 
 // secretly changes a file through memory that was read before, in a way that tmpfs does
