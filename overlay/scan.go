@@ -207,7 +207,7 @@ func (s *scanner) entry(in scanJob, fd int, e erofs.Dirent, want *stamp, pos int
 	}
 	is := stampOf(&st)
 	sameType := uint8(st.Mode&unix.S_IFMT>>12) == e.Type
-	doubts := s.trust && (in.doubts || slices.Contains(s.doubtful, d.path))
+	doubts := s.trust && (in.doubts || slices.Contains(s.doubtful, d.path) || st.Attributes&forbidding != 0)
 	switch {
 	case !sameType || !s.trust && (is.ino != want.ino || bornSince(&st, want)):
 		d.kind = replaced
@@ -226,6 +226,10 @@ func (s *scanner) entry(in scanJob, fd int, e erofs.Dirent, want *stamp, pos int
 	}
 	return nil
 }
+
+// forbidding are the attributes of chattr(1) that no layer has, and that would keep who
+// gets the tree from changing it.
+const forbidding = unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND
 
 // compare reads a file that has the right stamp.
 func (s *scanner) compare(in scanJob, fd int, d difference, name string, c *comparer) error {

@@ -81,7 +81,12 @@ func (s *copyStep) supervise(ctx context.Context) error {
 	goruntime.LockOSThread()
 	defer goruntime.UnlockOSThread()
 	s.root = copyRoot{s.copy}
-	return s.step.supervise(ctx)
+	err := s.step.supervise(ctx)
+	var command *CommandError
+	if err != nil && !errors.As(err, &command) {
+		s.copy.Evict() // the init may have been killed, and could not end what it had started
+	}
+	return err
 }
 
 // scriptInCopy is where a script lies that is too long for a variable: there need not be a

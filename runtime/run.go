@@ -193,7 +193,7 @@ func mountMemory(s *cas.Store) (dir string, err error) {
 		return "", err
 	}
 	if err := unix.Mount("plash", dir, "tmpfs", 0, "mode=0700"); err != nil {
-		return "", fmt.Errorf("mount tmpfs at %s: %w", dir, err)
+		return "", fmt.Errorf("mount tmpfs at %s: %w", dir, mountDenied(err))
 	}
 	return dir, nil
 }
