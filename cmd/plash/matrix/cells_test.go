@@ -23,12 +23,14 @@ var (
 // works is a cell where all is well.
 const works = "yes"
 
+// unshared is the cell of runs that see nothing of the host.
+const unshared = "without home, proc"
+
 // Reasons for which plash refuses, as cells say them.
 const (
 	noUserNS     = "no user namespaces"
 	noMounts     = "no mounts"
 	noFilesystem = "no overlayfs, no FUSE"
-	noPackages   = "no ids for packages"
 )
 
 // reasons tell by what plash says why it refuses, and explain that to readers of the table.
@@ -39,7 +41,7 @@ var reasons = []struct {
 }{
 	{
 		noUserNS, `^plash \w+: (build layer \d+ of \d+: )?no user namespaces here: `,
-		"users mount in a user namespace of their own, and here the kernel or the container's filter lets them have none; `plash-doctor` says how to change that",
+		"users mount in a user namespace of their own, and here the kernel or the container's filter lets them have none, nor is PRoot installed; `plash-doctor` says how to change that",
 	},
 	{
 		noMounts, `^plash mount: mounting is not permitted here, whatever the backend: `,
@@ -48,10 +50,6 @@ var reasons = []struct {
 	{
 		noFilesystem, `no overlayfs here: .*FUSE is not available|FUSE is not available.*no overlayfs here: `,
 		"nothing is there that could take what is written: `modprobe overlay`, `modprobe fuse`",
-	},
-	{
-		noPackages, `^plash build: command failed with exit code 100 `,
-		"layers of files and scripts are built; package managers want users that the namespace does not have: give the user subordinate ids",
 	},
 }
 

@@ -78,26 +78,15 @@ func (w row) measure(t *testing.T, r *room) map[string]string {
 		t.Fatal(err)
 	}
 	for _, column := range ourColumns {
-		w.check(t, column, got[column])
+		if want := w.want.wanted(column); got[column] != want {
+			t.Errorf("%s: %q, expected %q", column, got[column], want)
+		}
 	}
 	peers := w.visit(t, r, "peers.sh", nil)
 	for _, name := range peerColumns {
 		got[name] = peerCell(peers[name])
 	}
 	return got
-}
-
-func (w row) check(t *testing.T, column, got string) {
-	t.Helper()
-	want, missing := w.want.wanted(column), pendingFor(w.name, column)
-	switch {
-	case got == want && missing != "":
-		t.Logf("%s: %q, which is no longer pending", column, got)
-	case got != want && missing != "" && (column == colBackend || strings.HasPrefix(got, "no: ")):
-		t.Logf("%s: %q; with %s it will be %q", column, got, missing, want)
-	case got != want:
-		t.Errorf("%s: %q, expected %q", column, got, want)
-	}
 }
 
 // visit runs a script of the house on the host.

@@ -79,8 +79,7 @@ func rows() []row {
 		{
 			"docker", "`docker run`, no PRoot",
 			dockerRun{noProot: true},
-			// Nothing of the host can be shared.
-			cells{"without home, proc", works, refusedMounts, works, "copy"},
+			cells{unshared, works, refusedMounts, works, "copy"},
 		},
 		{"docker-proot", "`docker run`", dockerRun{}, cells{works, works, refusedMounts, works, "run: proot, build: copy"}},
 		{
@@ -106,17 +105,4 @@ func rows() []row {
 		{"plash", "`plash-run` by root", plashRun{""}, all("erofs")},
 		{"plash-user", "`plash-run` by a user", plashRun{user}, cells{works, works, refusedMounts, works, "fuse"}},
 	}
-}
-
-// pending are cells that are not yet what they are to be, and what is missing.
-var pending = []struct{ row, column, missing string }{}
-
-// pendingFor says what a cell waits for, "" if for nothing.
-func pendingFor(row, column string) string {
-	for _, p := range pending {
-		if p.row == row && p.column == column {
-			return p.missing
-		}
-	}
-	return ""
 }

@@ -26,11 +26,14 @@ func table(all []row, measured map[string]map[string]string) string {
 		}
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
 	}
-	b.WriteString("\nWhy plash refuses:\n\n")
+	b.WriteString("\nWhy not all works:\n\n")
 	for _, r := range reasons {
 		if strings.Contains(b.String(), "| no: "+r.name+" |") {
 			fmt.Fprintf(&b, "- %s: %s\n", r.name, r.explain)
 		}
+	}
+	if strings.Contains(b.String(), "| "+unshared+" |") {
+		fmt.Fprintf(&b, "- %s: where nothing can be mounted, it takes PRoot to show a command paths of the host\n", unshared)
 	}
 	return b.String()
 }
