@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"runtime/hosttest":         {},
 	"overlay":                  {"cas", "replay"},
 	"overlay/treetest":         {},
-	"fusefs":                   {"cas"},
+	"fusefs":                   {"cas", "replay"},
 	"fusefs/posixtest":         {},
 	"container":                {"cas"},
 	"cas":                      {},

@@ -22,22 +22,22 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/fusefs/union"
+	"github.com/ihucos/plash/replay"
 )
 
 // Names under which the program is started again: first to start the server, so that
-// this is nobody's child whom its parent could wait for, and then to be it.
+// this is nobody's child whom its parent could wait for, and then to be it. Where package
+// replay begins before Go does, it makes the second of the first.
 const (
-	starterName = "plash-fuse-starter"
-	serverName  = "plash-fuse-server"
-	// ownMounts is the last argument of a server that has a mount namespace of its own.
-	ownMounts = "own-mounts"
+	starterName = replay.Detach
+	serverName  = replay.Serve
 )
 
 // Descriptors of both.
 const (
 	configFD = 3 + iota // a serverConfig as JSON comes in
 	socketFD            // the FUSE device comes in, a serverStatus as JSON goes out
-	firstFD             // what is open from here on is not for the server
+	firstFD             // what is open from here on is not for the server: replay.FirstFD
 )
 
 // A serverConfig tells a server what to serve.
@@ -85,19 +85,18 @@ func detachServer() error {
 			unix.CloseOnExec(fd)
 		}
 	}
-	start := func(flags uintptr, more ...string) error {
-		args := append([]string{serverName}, os.Args[1:]...)
+	start := func(flags uintptr, mounts string) error {
 		cmd := &exec.Cmd{
-			Path: "/proc/self/exe", Args: append(args, more...), Env: []string{}, Dir: "/",
+			Path: "/proc/self/exe", Args: []string{serverName, os.Args[1], mounts}, Env: []string{}, Dir: "/",
 			Stderr:      os.Stderr,
 			ExtraFiles:  []*os.File{os.NewFile(configFD, "config"), os.NewFile(socketFD, "socket")},
 			SysProcAttr: &syscall.SysProcAttr{Setsid: true, Unshareflags: flags},
 		}
 		return cmd.Start()
 	}
-	err := start(unix.CLONE_NEWNS, ownMounts)
+	err := start(unix.CLONE_NEWNS, replay.OwnMounts)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) {
-		err = start(0)
+		err = start(0, "")
 	}
 	if err != nil {
 		return fmt.Errorf("start FUSE server: %w", err)
@@ -109,8 +108,10 @@ func detachServer() error {
 func serve(socket *os.File) error {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP)
 	debug.SetGCPercent(50)
-	if err := closeInherited(); err != nil {
-		return fmt.Errorf("close what was inherited: %w", err)
+	if !replay.Detached() {
+		if err := closeInherited(); err != nil {
+			return fmt.Errorf("close what was inherited: %w", err)
+		}
 	}
 	configFile := os.NewFile(configFD, "config")
 	var config serverConfig
@@ -216,7 +217,7 @@ func mountOptions(out io.Writer) *fuse.MountOptions {
 // in, nor any mount that someone wants to take away. What it needs is open, but for
 // /proc, which is all that its new root has.
 func leaveMounts() {
-	if len(os.Args) < 3 || os.Args[2] != ownMounts {
+	if len(os.Args) < 3 || os.Args[2] != replay.OwnMounts {
 		return
 	}
 	if enterProc() != nil {

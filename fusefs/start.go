@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/replay"
 )
 
 // A server is our side of a server that is not told yet what device to serve.
@@ -46,7 +47,7 @@ func startServer(store *cas.Store, layers []digest.Digest, o *Options) (_ *serve
 	}
 	defer configIn.Close()
 	cmd := &exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{starterName, o.Source}, Env: []string{}, Dir: "/",
+		Path: "/proc/self/exe", Args: []string{starterName, o.Source, replay.OwnMounts}, Env: []string{}, Dir: "/",
 		ExtraFiles: []*os.File{configOut, theirs}, // configFD, socketFD
 	}
 	if o.Log != nil {

@@ -25,6 +25,7 @@ func first(stack *vector) {
 	args := stack.strings(1)
 	env := stack.strings(args + 1)
 	if args < len(words) && env < len(words) {
+		detach(words.slice(1, args))
 		start(words.slice(1, args), words.slice(args+1, env))
 	}
 	noteIgnored()

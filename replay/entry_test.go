@@ -3,6 +3,8 @@
 package replay
 
 import (
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,6 +85,38 @@ func TestAfterEntry(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if want := `["a" "" "b c"] 2` + "\n"; err != nil || string(out) != want {
 		t.Errorf("%v: %s, want %s", err, out, want)
+	}
+}
+
+// TestDetach: the program that was started has ended when its server goes on.
+func TestDetach(t *testing.T) {
+	here, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	files := slices.Repeat([]*os.File{in}, 20) // Go opens some of its own
+	cmd := &exec.Cmd{Path: program(t, goruntime.GOARCH), Args: []string{Detach, "source", OwnMounts}, Env: []string{}, Stdout: in, ExtraFiles: files}
+	err = cmd.Run()
+	in.Close()
+	said, readErr := io.ReadAll(out)
+	if err != nil || readErr != nil {
+		t.Fatal(err, readErr)
+	}
+	own := OwnMounts
+	if os.Geteuid() != 0 {
+		own = ""
+	}
+	got, mounts, _ := strings.Cut(string(said), " mnt:")
+	if want := fmt.Sprintf("[\"source\" %q] true true bad file descriptor", own); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if same := "mnt:"+strings.TrimSpace(mounts) == here; same != (own == "") {
+		t.Errorf("mount namespace %s, the starter's is %s", mounts, here)
 	}
 }
 

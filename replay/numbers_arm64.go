@@ -17,7 +17,16 @@ const (
 	sysRtSigaction = 134
 	sysGetuid      = 174
 	sysGeteuid     = 175
+	sysClone       = 220
 	sysExecve      = 221
+	sysSetsid      = 157
+	sysUnshare     = 97
+	sysCloseRange  = 436
+	sysWait4       = 260
+	sysDup3        = 24
+	sysGetgid      = 176
+	sysGetegid     = 177
+	sysUnlinkat    = 35
 	sysSetns       = 268
 	sysExecveat    = 281
 	sysStatx       = 291

@@ -11,3 +11,6 @@ const (
 
 // RestoreIgnored has nothing to restore.
 func RestoreIgnored() {}
+
+// Detached is for servers that a plan or this package's beginning has made: there are none.
+func Detached() bool { return false }
