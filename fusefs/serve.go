@@ -60,6 +60,12 @@ type serverStatus struct {
 // MaybeServe is for the first line of main. In a process that [Open] started it
 // serves the mount and does not return; else it does nothing.
 func MaybeServe() {
+	if s, ok := replay.Started(); ok {
+		if serveStarted(s) != nil {
+			os.Exit(1) // what the plan does next tells that the mount does not answer
+		}
+		os.Exit(0)
+	}
 	if len(os.Args) == 0 || os.Args[0] != starterName && os.Args[0] != serverName {
 		return
 	}
@@ -106,8 +112,7 @@ func detachServer() error {
 
 // serve is the life of a server.
 func serve(socket *os.File) error {
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP)
-	debug.SetGCPercent(50)
+	settle()
 	if !replay.Detached() {
 		if err := closeInherited(); err != nil {
 			return fmt.Errorf("close what was inherited: %w", err)
@@ -121,8 +126,7 @@ func serve(socket *os.File) error {
 	if err := configFile.Close(); err != nil {
 		return err
 	}
-	out := &logger{out: os.Stderr, prefix: strings.TrimSpace("plash: " + config.Source)}
-	options := mountOptions(out)
+	out, options := config.mountOptions()
 	fs, closeFS, err := config.filesystem(out, options)
 	if err != nil {
 		return err
@@ -131,8 +135,10 @@ func serve(socket *os.File) error {
 	if err != nil {
 		return fmt.Errorf("wait for the mount: %w", err)
 	}
-	leaveMounts()
-	server, err := fuse.NewServer(fs, "/dev/fd/"+strconv.Itoa(device), options)
+	if len(os.Args) == 3 && os.Args[2] == replay.OwnMounts {
+		leaveMounts()
+	}
+	server, err := fuse.NewServer(fs, fuseFD(device), options)
 	if err != nil {
 		return fmt.Errorf("serve FUSE: %w", err)
 	}
@@ -146,6 +152,39 @@ func serve(socket *os.File) error {
 	server.Serve()
 	return closeFS()
 }
+
+// serveStarted is the life of a server that a plan has started. The device is mounted
+// already, and someone waits for its first answer.
+func serveStarted(s *replay.Server) error {
+	settle()
+	var config serverConfig
+	if err := json.Unmarshal(s.Config, &config); err != nil {
+		return err
+	}
+	out, options := config.mountOptions()
+	fs, closeFS, err := config.filesystem(out, options)
+	if err != nil {
+		return err
+	}
+	server, err := fuse.NewServer(fs, fuseFD(s.Device), options)
+	if err != nil {
+		return err
+	}
+	if s.OwnMounts {
+		go leaveMounts()
+	}
+	server.Serve()
+	return closeFS()
+}
+
+// settle makes this process one that is left alone and stays small.
+func settle() {
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP)
+	debug.SetGCPercent(50)
+}
+
+// fuseFD is how package fuse is told to take a device that is open and mounted.
+func fuseFD(device int) string { return "/dev/fd/" + strconv.Itoa(device) }
 
 // filesystem makes what is served. Its close ends what it does in the upper directory.
 func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.RawFileSystem, closeFS func() error, err error) {
@@ -199,9 +238,11 @@ func (c *serverConfig) view(store *cas.Store) (*cas.View, error) {
 	return store.View(context.Background(), c.Layers)
 }
 
-// mountOptions are what the kernel is told at first (INIT), whatever is served.
-func mountOptions(out io.Writer) *fuse.MountOptions {
-	return &fuse.MountOptions{
+// mountOptions are what the kernel is told at first (INIT), whatever is served, and
+// where damage is told.
+func (c *serverConfig) mountOptions() (io.Writer, *fuse.MountOptions) {
+	out := &logger{out: os.Stderr, prefix: strings.TrimSpace("plash: " + c.Source)}
+	return out, &fuse.MountOptions{
 		MaxWrite: maxRequest, MaxBackground: 64, CongestionThreshold: 64,
 		DisableSplice: true, // it is slower, and wants /dev/null
 		Logger:        log.New(out, "", 0),
@@ -212,14 +253,11 @@ func mountOptions(out io.Writer) *fuse.MountOptions {
 	}
 }
 
-// leaveMounts lets go of all mounts of the host, if this process has a mount
+// leaveMounts lets go of all mounts of the host, for a process that has a mount
 // namespace of its own: a server must not keep the namespace alive that its own mount is
 // in, nor any mount that someone wants to take away. What it needs is open, but for
 // /proc, which is all that its new root has.
 func leaveMounts() {
-	if len(os.Args) < 3 || os.Args[2] != replay.OwnMounts {
-		return
-	}
 	if enterProc() != nil {
 		return // the mounts of the host are kept busy, but served is what was asked for
 	}

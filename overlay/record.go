@@ -6,10 +6,27 @@ import (
 	"github.com/ihucos/plash/replay"
 )
 
-// A recipe is what a mount was made of: indexes mounted from plain files, and an
-// overlayfs on them.
+// An origin is what a layer of an overlayfs was made of, where the same calls make it again.
+type origin struct {
+	files  func() []string // that it depends on; nil if it cannot be made again
+	record func(*replay.Plan) replay.Slot
+}
+
+// A Base is a tree that is mounted, detached, by another package: see [OpenOn].
+type Base interface {
+	// FD is a descriptor of the mount, which is the caller's to close.
+	FD() int
+	// Handles says that the tree cannot be asked for a file by a handle, though the kernel
+	// thinks so.
+	Handles() bool
+	// Recorded and Record are as those of [Mount].
+	Recorded() []string
+	Record(p *replay.Plan) replay.Slot
+}
+
+// A recipe is what a mount was made of: an overlayfs on layers that can be made again.
 type recipe struct {
-	layers      [][]string // of each layer, top first, the index and its blobs
+	layers      []origin // top first
 	upper, work string
 	volatile    bool
 	options     [][2]string
@@ -22,17 +39,43 @@ func (l *lowers) recipe(o *Options, x xino) *recipe {
 	}
 	r := &recipe{upper: o.Upper, work: o.Work, volatile: o.Volatile, options: overlayOptions(o, x)}
 	for _, lw := range *l {
-		if lw.files == nil {
+		if lw.origin == nil {
 			return nil
 		}
-		for _, f := range lw.files {
-			if len(f) > maxString {
-				return nil
-			}
-		}
-		r.layers = append(r.layers, lw.files)
+		r.layers = append(r.layers, *lw.origin)
 	}
 	return r
+}
+
+// erofsOrigin is the origin of an index, the first file, that was mounted with its blobs.
+func erofsOrigin(files []string) *origin {
+	for _, f := range files {
+		if len(f) > maxString {
+			return nil
+		}
+	}
+	return &origin{func() []string { return files }, func(p *replay.Plan) replay.Slot {
+		c := recordFS(p, "erofs")
+		for i, f := range files {
+			key := "device"
+			if i == 0 {
+				key = "source"
+			}
+			c.setString(key, f)
+		}
+		c.setFlag("ro")
+		return c.mount(unix.MOUNT_ATTR_RDONLY)
+	}}
+}
+
+// dirOrigin is the origin of a directory.
+func dirOrigin(path string) *origin {
+	return &origin{func() []string { return []string{path} }, func(p *replay.Plan) replay.Slot { return recordDir(p, path) }}
+}
+
+func recordDir(p *replay.Plan, path string) replay.Slot {
+	return p.CallKeep(unix.SYS_OPENAT, replay.Number(unix.AT_FDCWD), replay.String(path),
+		replay.Number(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC))
 }
 
 // Recorded gives the files that the mount was made of and that Record names, nil
@@ -42,7 +85,11 @@ func (m *Mount) Recorded() []string {
 		return nil
 	}
 	var all []string
-	for _, files := range m.recipe.layers {
+	for _, l := range m.recipe.layers {
+		files := l.files()
+		if files == nil {
+			return nil
+		}
 		all = append(all, files...)
 	}
 	return all
@@ -54,28 +101,21 @@ func (m *Mount) Recorded() []string {
 func (m *Mount) Record(p *replay.Plan) replay.Slot {
 	r := m.recipe
 	var lower []replay.Slot
-	for _, files := range r.layers {
-		c := recordFS(p, "erofs")
-		for i, f := range files {
-			key := "device"
-			if i == 0 {
-				key = "source"
-			}
-			c.setString(key, f)
-		}
-		c.setFlag("ro")
-		lower = append(lower, c.mount(unix.MOUNT_ATTR_RDONLY))
+	for _, l := range r.layers {
+		lower = append(lower, l.record(p))
 	}
 	c := recordFS(p, "overlay")
 	for _, l := range lower {
 		c.setFD("lowerdir+", l)
 	}
-	for _, d := range [][2]string{{"upperdir", r.upper}, {"workdir", r.work}} {
-		c.setFD(d[0], p.CallKeep(unix.SYS_OPENAT, replay.Number(unix.AT_FDCWD), replay.String(d[1]),
-			replay.Number(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)))
-	}
+	c.setFD("upperdir", recordDir(p, r.upper))
+	c.setFD("workdir", recordDir(p, r.work))
 	for _, kv := range r.options {
-		c.setString(kv[0], kv[1])
+		if kv[1] == "" {
+			c.setFlag(kv[0])
+		} else {
+			c.setString(kv[0], kv[1])
+		}
 	}
 	if r.volatile {
 		c.setFlag("volatile")

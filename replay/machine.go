@@ -10,6 +10,8 @@ type machine struct {
 	do        func(number, a, b, c, d, e, f uintptr) uintptr // makes a system call
 	slots     [Slots]uintptr
 	committed bool
+	entered   bool // the root is another one
+	serving   bool // this process is the server of a mount that the plan has made
 	broken    bool // the plan is not well formed
 }
 
@@ -34,6 +36,10 @@ func (m *machine) run(env environment) bool {
 			ok = is == set && value == view(m.text())
 		case opCommit:
 			m.committed, ok = true, true
+		case opEnter:
+			m.entered, ok = true, true
+		case opServe:
+			ok = m.serve()
 		}
 		if !ok || m.broken {
 			return false
@@ -110,9 +116,29 @@ func (m *machine) argument() uintptr {
 		}
 	case argBuffer:
 		return address(buffer[:])
+	case argDecimal:
+		if s := m.take(1)[0]; s < Slots {
+			return decimal(m.slots[s])
+		}
 	}
 	m.broken = true
 	return 0
+}
+
+// digits is what decimal returns the address of.
+var digits [24]byte
+
+// decimal is the address of a number as text.
+func decimal(n uintptr) uintptr {
+	i := len(digits) - 1 // where the zero is
+	for i > 0 {
+		i--
+		digits[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			break
+		}
+	}
+	return address(digits[i:])
 }
 
 // failed tells whether the result of a system call is an error: -4095 to -1.

@@ -14,14 +14,12 @@ const (
 	sysFchdir      = 81
 	sysClone       = 56
 	sysExecve      = 59
+	sysPrctl       = 157
 	sysSetsid      = 112
 	sysUnshare     = 272
 	sysCloseRange  = 436
 	sysWait4       = 61
 	sysDup3        = 292
-	sysGetgid      = 104
-	sysGetegid     = 108
-	sysUnlinkat    = 263
 	sysGetuid      = 102
 	sysGeteuid     = 107
 	sysChroot      = 161

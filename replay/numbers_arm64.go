@@ -19,14 +19,12 @@ const (
 	sysGeteuid     = 175
 	sysClone       = 220
 	sysExecve      = 221
+	sysPrctl       = 167
 	sysSetsid      = 157
 	sysUnshare     = 97
 	sysCloseRange  = 436
 	sysWait4       = 260
 	sysDup3        = 24
-	sysGetgid      = 176
-	sysGetegid     = 177
-	sysUnlinkat    = 35
 	sysSetns       = 268
 	sysExecveat    = 281
 	sysStatx       = 291

@@ -27,15 +27,18 @@
 package replay
 
 // Var is the environment variable that tells the program to do without plans: "off"
-// by the user, or one of the values below by this package, which [Exec] of package
+// by the user, or "stale" by this package, which [Exec] of package
 // runtime takes out of the command's environment.
 const Var = "PLASH_REPLAY"
 
 const (
-	Off     = "off"
-	Stale   = "stale"   // a call of the plan failed: a new plan is wanted
-	NotExec = "notexec" // the command could not be executed
+	Off   = "off"
+	Stale = "stale" // a call of the plan failed: a new plan is wanted
 )
+
+// Inside is the name under which the program is started, in the container's root, where the
+// command that its arguments are could not be executed.
+const Inside = "plash-inside"
 
 // FileName is the name of a plan, in the directory that records the container.
 const FileName = "replay"
@@ -43,7 +46,7 @@ const FileName = "replay"
 // magic begins a plan and tells the version of the format, and whose system calls
 // these are. It is followed by the length of the whole and a checksum of what comes behind that, 4 bytes each.
 const (
-	magic      = "plash-replay 1 " + arch + "\n"
+	magic      = "plash-replay 2 " + arch + "\n"
 	headerSize = len(magic) + 8
 	// MaxSize is the size of the largest plan that is replayed, in bytes.
 	MaxSize = 64 << 10
@@ -64,14 +67,20 @@ const (
 	opEnv
 	// opCommit: nothing can be undone from here on.
 	opCommit
+	// opEnter: the root is the container's from here on.
+	opEnter
+	// opServe: slot of the FUSE device (1), title and configuration of its server (as
+	// argBytes).
+	opServe
 )
 
 // Kinds of arguments.
 const (
-	argNumber = 1 + iota // 8 bytes
-	argBytes             // length (2), the bytes, a zero; its address is the argument
-	argSlot              // 1 byte
-	argBuffer            // the buffer's address
+	argNumber  = 1 + iota // 8 bytes
+	argBytes              // length (2), the bytes, a zero; its address is the argument
+	argSlot               // 1 byte
+	argBuffer             // the buffer's address
+	argDecimal            // 1 byte: the slot as text; of one call, one argument at most
 )
 
 // What a call is expected to return.

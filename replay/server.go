@@ -12,3 +12,11 @@ const (
 
 // FirstFD is the first descriptor that is not for a server: those from there on are closed.
 const FirstFD = 5
+
+// A Server is what a plan has started: it has the device, and nobody waits for what it has to
+// tell.
+type Server struct {
+	Device    int
+	Config    []byte // as [Plan.Serve] has got it
+	OwnMounts bool   // it has a mount namespace of its own
+}

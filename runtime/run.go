@@ -47,6 +47,7 @@ func (o *RunOptions) plain() bool {
 // process should then end, as its thread may be in another mount namespace.
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
 	if needsStage() {
+		dropStalePlan(st, id)
 		return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Run: &o})
 	}
 	goruntime.LockOSThread()
