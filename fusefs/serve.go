@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/opencontainers/go-digest"
@@ -112,7 +113,7 @@ func detachServer() error {
 
 // serve is the life of a server.
 func serve(socket *os.File) error {
-	settle()
+	ignoreSignals()
 	if !replay.Detached() {
 		if err := closeInherited(); err != nil {
 			return fmt.Errorf("close what was inherited: %w", err)
@@ -156,7 +157,7 @@ func serve(socket *os.File) error {
 // serveStarted is the life of a server that a plan has started. The device is mounted
 // already, and someone waits for its first answer.
 func serveStarted(s *replay.Server) error {
-	settle()
+	ignoreSignals()
 	var config serverConfig
 	if err := json.Unmarshal(s.Config, &config); err != nil {
 		return err
@@ -171,17 +172,19 @@ func serveStarted(s *replay.Server) error {
 		return err
 	}
 	if s.OwnMounts {
-		go leaveMounts()
+		time.AfterFunc(settleAfter, leaveMounts)
 	}
 	server.Serve()
 	return closeFS()
 }
 
-// settle makes this process one that is left alone and stays small.
-func settle() {
+// ignoreSignals has a terminal, and who ends all of a session, leave this process alone.
+func ignoreSignals() {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP)
-	debug.SetGCPercent(50)
 }
+
+// gcPercent lets a server collect garbage when there is half as much of it as of the rest.
+const gcPercent = 50
 
 // fuseFD is how package fuse is told to take a device that is open and mounted.
 func fuseFD(device int) string { return "/dev/fd/" + strconv.Itoa(device) }
@@ -209,6 +212,7 @@ func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.
 		}
 		u.Configure(o)
 		memory := &memoryLimit{unload: view.Unload}
+		debug.SetGCPercent(gcPercent)
 		memory.start()
 		return limitedUnion{u, memory}, u.Close, nil
 	}
@@ -216,9 +220,12 @@ func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.
 	if err != nil {
 		return nil, nil, err
 	}
-	r.memory.start()
-	// Requests leave little garbage, but buffers of maxRequest bytes.
-	debug.SetMemoryLimit(maxMapped)
+	time.AfterFunc(settleAfter, func() {
+		r.memory.start()
+		debug.SetGCPercent(gcPercent)
+		// Requests leave little garbage, but buffers of maxRequest bytes.
+		debug.SetMemoryLimit(maxMapped)
+	})
 	o.RememberInodes = true // there is nothing to forget
 	o.EnableSymlinkCaching, o.ExplicitDataCacheControl = true, true
 	// With access control lists, the kernel asks for one of every file that another than its

@@ -134,7 +134,7 @@ func OpenOn(base Base, o Options) (*Mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount overlayfs: %w", err)
 	}
-	l := lowers{{fd: fd, origin: &origin{base.Recorded, base.Record}}}
+	l := lowers{{fd: fd, origin: &origin{base.Recorded, base.Record, base.RecordReady}}}
 	defer l.close()
 	x := xinoOn
 	if base.Handles() {

@@ -10,6 +10,7 @@ import (
 type origin struct {
 	files  func() []string // that it depends on; nil if it cannot be made again
 	record func(*replay.Plan) replay.Slot
+	ready  func(*replay.Plan, replay.Slot) // what is better done before overlayfs asks; or nil
 }
 
 // A Base is a tree that is mounted, detached, by another package: see [OpenOn].
@@ -19,9 +20,12 @@ type Base interface {
 	// Handles says that the tree cannot be asked for a file by a handle, though the kernel
 	// thinks so.
 	Handles() bool
-	// Recorded and Record are as those of [Mount].
+	// Recorded is as that of [Mount].
 	Recorded() []string
+	// Record adds the system calls to a plan that make a mount like this, and gives the slot
+	// of its descriptor. RecordReady adds what is better done before overlayfs asks it.
 	Record(p *replay.Plan) replay.Slot
+	RecordReady(p *replay.Plan, mount replay.Slot)
 }
 
 // A recipe is what a mount was made of: an overlayfs on layers that can be made again.
@@ -54,7 +58,7 @@ func erofsOrigin(files []string) *origin {
 			return nil
 		}
 	}
-	return &origin{func() []string { return files }, func(p *replay.Plan) replay.Slot {
+	return &origin{files: func() []string { return files }, record: func(p *replay.Plan) replay.Slot {
 		c := recordFS(p, "erofs")
 		for i, f := range files {
 			key := "device"
@@ -70,7 +74,7 @@ func erofsOrigin(files []string) *origin {
 
 // dirOrigin is the origin of a directory.
 func dirOrigin(path string) *origin {
-	return &origin{func() []string { return []string{path} }, func(p *replay.Plan) replay.Slot { return recordDir(p, path) }}
+	return &origin{files: func() []string { return []string{path} }, record: func(p *replay.Plan) replay.Slot { return recordDir(p, path) }}
 }
 
 func recordDir(p *replay.Plan, path string) replay.Slot {
@@ -95,17 +99,28 @@ func (m *Mount) Recorded() []string {
 	return all
 }
 
-// Record adds the system calls to a plan that make a mount like this, and gives the
-// slot of its descriptor. The mount must be one that has Recorded files; its upper
-// and work directory are there when the calls are made.
-func (m *Mount) Record(p *replay.Plan) replay.Slot {
+// RecordLayers adds the system calls to a plan that make the layers of a mount like this,
+// which must have Recorded files. What has a server of its own then starts it beside what
+// comes next.
+func (m *Mount) RecordLayers(p *replay.Plan) []replay.Slot {
+	var layers []replay.Slot
+	for _, l := range m.recipe.layers {
+		layers = append(layers, l.record(p))
+	}
+	return layers
+}
+
+// Record adds the system calls that make a mount like this on its layers, and gives the
+// slot of its descriptor. Its upper and work directory are there when the calls are made.
+func (m *Mount) Record(p *replay.Plan, layers []replay.Slot) replay.Slot {
 	r := m.recipe
-	var lower []replay.Slot
-	for _, l := range r.layers {
-		lower = append(lower, l.record(p))
+	for i, l := range r.layers {
+		if l.ready != nil {
+			l.ready(p, layers[i])
+		}
 	}
 	c := recordFS(p, "overlay")
-	for _, l := range lower {
+	for _, l := range layers {
 		c.setFD("lowerdir+", l)
 	}
 	c.setFD("upperdir", recordDir(p, r.upper))

@@ -33,10 +33,10 @@ func (w *wayBack) close() {
 	closeFD(w.exe)
 }
 
-// restart starts the program again, where it was called, with a variable that tells why.
-// Entered says that the root is another one already. It does not return.
-func (w *wayBack) restart(entered bool) {
-	if w.back(entered) {
+// restart starts the program again, where it was called, with a variable that tells why. It
+// does not return.
+func (w *wayBack) restart(m *machine) {
+	if w.back(m) {
 		listBytes, listCount = 0, 0
 		w.exec(list(w.args, "", ""), list(w.env, "", Var+"="+Stale))
 	}
@@ -47,17 +47,22 @@ func (w *wayBack) restart(entered bool) {
 	exit(125)
 }
 
-func (w *wayBack) back(entered bool) bool {
+func (w *wayBack) back(m *machine) bool {
 	if user == 0 {
 		return !failed(syscall6(sysSetns, w.namespace, 0, 0, 0, 0, 0)) &&
 			!failed(syscall6(sysFchdir, w.root, 0, 0, 0, 0, 0)) &&
 			!failed(syscall6(sysChroot, text(".\x00"), 0, 0, 0, 0, 0)) &&
 			!failed(syscall6(sysFchdir, w.cwd, 0, 0, 0, 0, 0))
 	}
+	if m.entered {
+		return false
+	}
+	for m.undo != 0 && !failed(syscall6(sysUmount2, m.undo, mntDetach, 0, 0, 0, 0)) {
+	}
 	if cwdBuf[0] == '/' {
 		syscall6(sysChdir, address(cwdBuf[:]), 0, 0, 0, 0, 0)
 	}
-	return !entered
+	return true
 }
 
 // exec starts the program again. It returns if that did not work.

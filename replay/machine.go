@@ -10,9 +10,11 @@ type machine struct {
 	do        func(number, a, b, c, d, e, f uintptr) uintptr // makes a system call
 	slots     [Slots]uintptr
 	committed bool
-	entered   bool // the root is another one
-	serving   bool // this process is the server of a mount that the plan has made
-	broken    bool // the plan is not well formed
+	entered   bool    // the root is another one
+	serving   bool    // this process is the server of a mount that the plan has made
+	broken    bool    // the plan is not well formed
+	child     uintptr // that is to be waited for
+	undo      uintptr // the path of a directory on which something is mounted
 }
 
 // buffer is what calls of a plan may fill.
@@ -38,6 +40,9 @@ func (m *machine) run(env environment) bool {
 			m.committed, ok = true, true
 		case opEnter:
 			m.entered, ok = true, true
+		case opUndo:
+			dir := m.text()
+			m.undo, ok = address(dir), !m.broken
 		case opServe:
 			ok = m.serve()
 		}

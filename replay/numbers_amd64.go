@@ -16,6 +16,7 @@ const (
 	sysExecve      = 59
 	sysPrctl       = 157
 	sysSetsid      = 112
+	sysUmount2     = 166
 	sysUnshare     = 272
 	sysCloseRange  = 436
 	sysWait4       = 61

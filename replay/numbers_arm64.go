@@ -21,6 +21,7 @@ const (
 	sysExecve      = 221
 	sysPrctl       = 167
 	sysSetsid      = 157
+	sysUmount2     = 39
 	sysUnshare     = 97
 	sysCloseRange  = 436
 	sysWait4       = 260

@@ -12,6 +12,9 @@ const (
 // RestoreIgnored has nothing to restore.
 func RestoreIgnored() {}
 
+// Ignored knows nothing.
+func Ignored(int) bool { return false }
+
 // Detached is for servers that a plan or this package's beginning has made: there are none.
 func Detached() bool { return false }
 

@@ -91,6 +91,10 @@ func (p *Plan) Commit() { p.ops = append(p.ops, opCommit) }
 // Enter says that the calls before it have made the container's root that of the process.
 func (p *Plan) Enter() { p.ops = append(p.ops, opEnter) }
 
+// Undo has what is mounted on a directory taken away if the plan fails later, where it leaves
+// the mount namespace that it has made to what comes after.
+func (p *Plan) Undo(dir string) { p.ops = append(append(p.ops, opUndo), String(dir)...) }
+
 // Serve starts the server of a FUSE device, which the plan loses: a process that is told by
 // [Started]. Title is what ps(1) shows of it.
 func (p *Plan) Serve(device Slot, title string, config []byte) {

@@ -69,6 +69,8 @@ const (
 	opCommit
 	// opEnter: the root is the container's from here on.
 	opEnter
+	// opUndo: a directory (as argBytes) from which all mounts are taken if the plan fails.
+	opUndo
 	// opServe: slot of the FUSE device (1), title and configuration of its server (as
 	// argBytes).
 	opServe

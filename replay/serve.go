@@ -17,7 +17,7 @@ var (
 // Started gives the server that this process is, if a plan has started it.
 func Started() (s *Server, ok bool) { return &served, served.Config != nil }
 
-// serve starts a server: a grandchild of this process, whose child has ended. The device
+// serve starts a server: a grandchild of this process, whose child ends at once. The device
 // is the server's alone afterwards, so that its end is the end of the mount.
 func (m *machine) serve() bool {
 	slot := m.take(1)[0]
@@ -32,7 +32,7 @@ func (m *machine) serve() bool {
 	case child != 0:
 		m.do(sysClose, m.slots[slot], 0, 0, 0, 0, 0)
 		m.slots[slot] = none
-		m.do(sysWait4, child, 0, 0, 0, 0, 0)
+		m.child = child
 		return true
 	}
 	if m.do(sysClone, sigChld, 0, 0, 0, 0, 0) != 0 {
@@ -41,6 +41,13 @@ func (m *machine) serve() bool {
 	m.serving = true
 	m.become(m.slots[slot], title, config)
 	return false
+}
+
+// wait lets the child go that serve has made, which has ended for long.
+func (m *machine) wait() {
+	if m.child != 0 {
+		m.do(sysWait4, m.child, 0, 0, 0, 0, 0)
+	}
 }
 
 // become makes a server of this process, which keeps nothing of the caller but what may go to

@@ -17,6 +17,7 @@ const (
 	sigChld    = 17
 
 	prSetName = 15 // PR_SET_NAME
+	mntDetach = 2  // MNT_DETACH
 
 	sIfmt, sIfifo, sIfsock = 0o170000, 0o010000, 0o140000
 
@@ -74,14 +75,17 @@ func start(args []string, env environment) {
 	for i := range m.slots {
 		m.slots[i] = none
 	}
-	switch ok := m.run(env); {
-	case m.serving:
+	ok = m.run(env)
+	if m.serving {
 		return
+	}
+	m.wait()
+	switch {
 	case ok:
 		c.exec(w, env)
-		w.restart(true)
+		w.restart(m)
 	case m.committed:
-		w.restart(m.entered)
+		w.restart(m)
 	}
 	for i := range m.slots {
 		closeFD(m.slots[i]) // the locks go with them

@@ -187,15 +187,17 @@ func (p *recorder) mountNamespace() {
 // mount makes the root as [run.prepare] has made it, and enters it as enterRoot
 // does.
 func (p *recorder) mount(r *run, m *overlay.Mount) {
+	layers := m.RecordLayers(&p.Plan)
 	shared := make([]replay.Slot, len(r.sources))
 	for i, s := range r.sources {
 		shared[i] = p.CallKeep(unix.SYS_OPEN_TREE, cwd(), replay.String(s.Path),
 			replay.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
 	}
 	p.Call(unix.SYS_MOUNT, replay.String("plash"), replay.String(r.at), replay.String("tmpfs"), replay.Number(0), replay.String("mode=0700"))
+	p.Undo(r.at)
 	p.upper(r.upper, *r.plan)
 	p.mkdir(r.work)
-	root := m.Record(&p.Plan)
+	root := m.Record(&p.Plan, layers)
 	p.Call(unix.SYS_MOVE_MOUNT, root.Arg(), replay.String(""), cwd(), replay.String(r.at), replay.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for i, s := range r.sources {
