@@ -18,9 +18,10 @@ type recipe struct {
 	attrs   int
 }
 
-// Recorded gives the files that the mount was made of, nil if it cannot be recorded.
+// Recorded gives the files that the mount was made of, nil if it cannot be recorded: only
+// before Go starts, a process can make a server of its child.
 func (m *Mount) Recorded() []string {
-	if m.recipe == nil {
+	if m.recipe == nil || !replay.Early() {
 		return nil
 	}
 	files, err := m.recipe.files()

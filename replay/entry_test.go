@@ -142,3 +142,40 @@ func TestVector(t *testing.T) {
 	beforeGo(&v) // does nothing, but is used
 	entered = false
 }
+
+// TestDisguise: what a server has of its caller's arguments and variables is its title.
+func TestDisguise(t *testing.T) {
+	title = []byte("server of 1")
+	defer func() { title = nil }()
+	for _, c := range []struct {
+		args, env int
+		mem, want string
+	}{
+		{3, 2, "plash-run\x001\x00true\x00A=b\x00HOME=/x\x00", "server of 1"},
+		{3, 0, "plash-run\x001\x00true\x00", "server of 1"},
+		{1, 0, "plash\x00", "serve"},
+	} {
+		mem := []byte(c.mem)
+		var v vector
+		at, place := 0, 1
+		for i := range c.args + c.env {
+			if i == c.args {
+				place++
+			}
+			v[place] = &mem[at]
+			at += strings.IndexByte(c.mem[at:], 0) + 1
+			place++
+		}
+		args := v.strings(1)
+		env := v.strings(args + 1)
+		v.disguise(args, env)
+		if got := strings.TrimRight(string(mem), "\x00"); got != c.want || len(got) == len(mem) {
+			t.Errorf("%q became %q", c.mem, mem)
+		}
+		for i := 2; i < env; i++ {
+			if v[i] != nil && v[i] != &mem[len(mem)-1] {
+				t.Errorf("%q: string %d is something", c.mem, i)
+			}
+		}
+	}
+}

@@ -16,14 +16,18 @@
 //   - A plan begins with what must still be so (the boot, the index files, the
 //     environment, an empty scratch directory, the locks of the store). If
 //     anything is not, nothing has happened and the program goes on as ever.
-//   - If a call fails later, or the command cannot be executed, the program is
-//     started again in the namespace and directory that it was called in, and is
-//     told to do without a plan. So all messages come from the usual place.
+//   - If a call fails later, the program is started again in the namespace and directory
+//     that it was called in, and is told to do without a plan; if the command cannot be
+//     executed, in the container, as [Inside]. So all messages come from the usual place.
 //   - What is handed to the kernel lies in static buffers, or is a constant or a
 //     string of the process itself, so that its address stays what it is.
+//   - The server of a mount that a plan makes is forked off in its middle and goes on into Go
+//     as what [Started] gives; nothing else comes back from a plan.
 //
-// It does only what plash-run NUMBER [--] CMD… does as root; every other command
-// line is left alone.
+// It does only what plash-run NUMBER [--] CMD… does; every other command line is left alone.
+// The plans of plain users begin with a user namespace, which a process with threads cannot
+// enter: they are followed only before Go starts. From that namespace there is no way back,
+// so if a call fails in there, the program is started again where it is.
 package replay
 
 // Var is the environment variable that tells the program to do without plans: "off"

@@ -58,6 +58,19 @@ func replayTests() map[string]func(*testing.T, *planned) {
 	}
 }
 
+// TestReplayBackends runs them with the backends that are not root's first choice.
+func TestReplayBackends(t *testing.T) {
+	if !replay.Supported {
+		t.Skip("plans are not replayed on this architecture")
+	}
+	images, bin := serveImages(t), installed(t)
+	for _, backend := range []string{"fuse", "unpack"} {
+		for name, test := range replayTests() {
+			t.Run(backend+", "+name, func(t *testing.T) { test(t, newPlanned(t, images, bin, "", backend)) })
+		}
+	}
+}
+
 // TestReplayUser runs them as a plain user. Only what begins before Go has plans for him.
 func TestReplayUser(t *testing.T) {
 	if !replay.Supported {
