@@ -34,6 +34,9 @@ func (fs *filesystem) Read(_ <-chan struct{}, input *fuse.ReadIn, buf []byte) (f
 	if err := fs.readAt(&in, buf[:n], off); err != nil {
 		return nil, fs.failed(input.NodeId, err)
 	}
+	if off == 0 {
+		fs.push(input.NodeId, in, buf[:n])
+	}
 	return fuse.ReadResultData(buf[:n]), fuse.OK
 }
 

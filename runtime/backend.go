@@ -201,7 +201,7 @@ func (im *image) openFUSE(ctx context.Context, o overlay.Options) (_ rootMount, 
 	if served.FD() < 0 {
 		return nil, fmt.Errorf("put overlayfs on FUSE: %w: this needs detached mounts (Linux 5.2) and the right to mount", overlay.ErrUnsupported)
 	}
-	m, err := overlay.OpenOn(served.FD(), served.Handles(), o)
+	m, err := overlay.OpenOn(served, o)
 	if err != nil {
 		return nil, err
 	}

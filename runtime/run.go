@@ -48,6 +48,7 @@ func (o *RunOptions) plain() bool {
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
 	return mountedOrCopied(func() error {
 		if needsStage() {
+			dropStalePlan(st, id)
 			return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Run: &o})
 		}
 		goruntime.LockOSThread()

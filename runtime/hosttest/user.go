@@ -65,13 +65,18 @@ func (l *Login) credential() *syscall.Credential {
 // Command is a command that the user runs in his directory, which is his home too.
 func (l *Login) Command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
+	l.Become(cmd)
 	cmd.Dir = l.Dir
 	cmd.Env = []string{
 		"HOME=" + l.Dir, "TMPDIR=" + l.Dir, "USER=" + l.Name, "LOGNAME=" + l.Name, "CI=" + os.Getenv("CI"),
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: l.credential()}
 	return cmd
+}
+
+// Become has the user run a command.
+func (l *Login) Become(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: l.credential()}
 }
 
 // Program copies a program to where the user can execute it.
