@@ -32,7 +32,17 @@ type action struct {
 	min, max int // how many arguments; max < 0: any number
 	eval     func(e *evaluator, s statement) error
 	hidden   bool // known, but not to be listed
+	text     textKind
 }
+
+// textKind says what the lines under an action are in a Plashfile.
+type textKind int
+
+const (
+	noText     textKind = iota // words, between which comments may stand
+	scriptText                 // shell script
+	fileText                   // the content of a file
+)
 
 // A table is the actions that are known, in the order in which they are listed.
 type table struct {
@@ -82,10 +92,17 @@ func builtins() *table {
 		a.Short, a.Aliases = short, aliases
 		return a
 	}
+	text := func(kind textKind, a *action) *action {
+		a.text = kind
+		return a
+	}
 	for _, a := range []*action{
 		also(act(groupMain, "image", "NAME", "the base image, before anything that runs in it", 1, 1, (*evaluator).image), "i", "from"),
-		also(act(groupMain, "run", "LINE…", "lines of shell script", 1, -1, (*evaluator).run), "x"),
+		text(scriptText, also(act(groupMain, "run", "LINE…", "lines of shell script", 1, -1, (*evaluator).run), "x")),
 		also(act(groupMain, "layer", "[ACTION ARG…]", "end the layer here; with an action, one layer for each of its arguments", 0, -1, (*evaluator).layer), "l"),
+		also(act(groupMain, "include", "FILE", "actions from a Plashfile", 1, 1, (*evaluator).include), "I", "eval-file"),
+		act(groupMain, "eval-string", "STRING", "actions from a string, written as in a Plashfile", 1, 1, (*evaluator).evalString),
+		act(groupMain, "eval-stdin", "", "actions from standard input, written as in a Plashfile", 0, 0, (*evaluator).evalStdin),
 		act(groupMain, "map", "ACTION ARG…", "the action once for each argument", 1, -1, (*evaluator).mapArgs),
 		act(groupMain, "comment", "[WORD…]", "nothing", 0, -1, (*evaluator).comment),
 		act(groupMain, "namespace", "NAME", "a new layer, and from here on layers cached apart from those of other names", 1, 1, (*evaluator).enterNamespace),
@@ -93,10 +110,11 @@ func builtins() *table {
 		act(groupMain, "devinit", "", "make what the image's own /dev lacks of a minimal one", 0, 0, (*evaluator).devinit),
 		act(groupMain, "import-env", "NAME[:AS]…", "export host variables, where they are set, for the rest of the layer", 1, -1, (*evaluator).importEnv),
 		act(groupMain, "entrypoint", "PATH", "what plash-exec and an exported image run", 1, 1, (*evaluator).setEntrypoint),
-		act(groupMain, "entrypoint-script", "LINE…", "write /entrypoint, and make it the entrypoint", 1, -1, (*evaluator).entrypointScript),
+		text(fileText, act(groupMain, "entrypoint-script", "LINE…", "write /entrypoint, and make it the entrypoint", 1, -1, (*evaluator).entrypointScript)),
 		act(groupMain, "list", "", "list the actions", 0, 0, (*evaluator).list),
-		act(groupFiles, "write-file", "PATH [LINE…]", "write lines to a file, in place of what is in it", 1, -1, (*evaluator).writeFile),
-		act(groupFiles, "write-script", "PATH [LINE…]", "write lines to an executable file", 1, -1, (*evaluator).writeScript),
+		text(fileText, act(groupFiles, "write-file", "PATH [LINE…]", "write lines to a file, in place of what is in it", 1, -1, (*evaluator).writeFile)),
+		text(fileText, act(groupFiles, "write-script", "PATH [LINE…]", "write lines to an executable file", 1, -1, (*evaluator).writeScript)),
+		act(groupFiles, "copy", "SRC… DST", "files and directories of the host to a path in the image", 2, -1, (*evaluator).copyFiles),
 		also(act(groupCache, "watch", "PATH…", "build the layer again when the content of host paths changes", 1, -1, (*evaluator).watch), "", "hash-path"),
 		also(act(groupCache, "bust-cache", "", "always build the layer", 0, 0, (*evaluator).bustCache), "", "invalidate-layer"),
 		act(groupPackages, "defpm", "NAME LINE…", "define a package manager; {} in its lines stands for the packages", 2, -1, (*evaluator).defpm),

@@ -7,6 +7,7 @@
 // arguments run to the next word that begins with "-". So an argument cannot
 // itself begin with "-", except the first one of a long form, which may be
 // joined to it: --run=-x. In the text of --run, quoting does it: --run 'rm -- -x'.
+// In a Plashfile the arguments are lines.
 // What actions there are is in one table, see [Actions].
 //
 // # Layers
@@ -63,6 +64,9 @@ type Layer struct {
 	// Entrypoint is the program that the layer makes its container's entrypoint;
 	// "" leaves it as it is in the parent. It stands in the script as a comment.
 	Entrypoint string
+
+	inputs []input  // what the script finds in its input
+	names  []string // of files of the host: what matters only if the script says so
 }
 
 // layer is a Layer whose script is not complete yet: what --watch looks at is
@@ -73,11 +77,13 @@ type layer struct {
 	entrypoint string
 }
 
-// part is either a piece of script or a path whose digest is one.
+// part is either a piece of script, or what one is made of when it is wanted: a path whose
+// digest counts, or files to be copied.
 type part struct {
 	text  string
 	shown string // in place of text where others see it; "": the same
 	watch string
+	copy  *copyAction
 }
 
 // Entrypoint returns the program that plash-exec runs in what the plan builds;
@@ -92,16 +98,23 @@ func (p *Plan) Entrypoint() string {
 }
 
 // Layers returns the layers to be built, bottom first. It reads the host paths
-// that --watch names.
+// that --copy and --watch name.
 func (p *Plan) Layers(ctx context.Context) ([]Layer, error) {
 	layers := make([]Layer, 0, len(p.layers))
 	for _, l := range p.layers {
+		made := Layer{NoCache: l.noCache, Entrypoint: l.entrypoint}
 		var script, display strings.Builder
 		script.WriteString(Prologue)
 		display.WriteString(Prologue)
 		for _, part := range l.parts {
 			text, shown := part.text, part.shown
-			if part.watch != "" {
+			switch {
+			case part.copy != nil:
+				var err error
+				if text, err = part.copy.script(ctx, &made); err != nil {
+					return nil, err
+				}
+			case part.watch != "":
 				sum, err := hashPath(ctx, part.watch)
 				if err != nil {
 					return nil, fmt.Errorf("--watch %s: %w", part.watch, err)
@@ -114,9 +127,8 @@ func (p *Plan) Layers(ctx context.Context) ([]Layer, error) {
 			script.WriteString(text + "\n")
 			display.WriteString(shown + "\n")
 		}
-		layers = append(layers, Layer{
-			Script: script.String(), Display: display.String(), NoCache: l.noCache, Entrypoint: l.entrypoint,
-		})
+		made.Script, made.Display = script.String(), display.String()
+		layers = append(layers, made)
 	}
 	return layers, nil
 }

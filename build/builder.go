@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
@@ -24,13 +27,18 @@ type Builder struct {
 	// if it must.
 	ResolveImage func(ctx context.Context, name string) (container.ID, error)
 	// RunLayer runs a script, of any length, on top of parent, and returns what it
-	// changed. Its errors are those of [runtime.RunLayer].
-	RunLayer func(ctx context.Context, parent container.ID, script string) (*cas.Staged, error)
+	// changed. Input is a directory for [runtime.LayerOptions]; "" for none. Its errors are
+	// those of [runtime.RunLayer].
+	RunLayer func(ctx context.Context, parent container.ID, script, input string) (*cas.Staged, error)
 	// Stderr gets a line after each layer that was built.
 	Stderr io.Writer
 	// NoCache builds every layer, whatever there is; later builds will find what
 	// was built. Commands set it from the environment, PLASH_NO_CACHE=1.
 	NoCache bool
+	// Times has the log say how long layers took that took long.
+	Times bool
+	// Color is for logs that go to a terminal.
+	Color bool
 }
 
 // maxAttempts is how often a build begins again because others remove what it
@@ -85,13 +93,13 @@ func (s *step) build(ctx context.Context, parent container.ID) (container.ID, er
 		return 0, s.wrap(err)
 	}
 	if s.Layer.NoCache {
-		return s.make(ctx, below, nil)
+		return s.make(ctx, below)
 	}
-	keys := []string{Key(below.Chain, s.Script)}
 	if s.Builder.NoCache {
-		return s.make(ctx, below, keys)
+		return s.make(ctx, below)
 	}
-	if id, ok, err := s.lookup(keys[0]); ok || err != nil {
+	keys := s.keys(below)
+	if id, ok, err := s.lookup(keys); ok || err != nil {
 		return id, err
 	}
 	unlock, err := s.Containers.LockKey(ctx, keys[0])
@@ -100,37 +108,78 @@ func (s *step) build(ctx context.Context, parent container.ID) (container.ID, er
 	}
 	defer unlock()
 	// Who held the lock before may have built it.
-	if id, ok, err := s.lookup(keys[0]); ok || err != nil {
+	if id, ok, err := s.lookup(keys); ok || err != nil {
 		return id, err
 	}
-	return s.make(ctx, below, keys)
+	return s.make(ctx, below)
 }
 
-func (s *step) lookup(key string) (container.ID, bool, error) {
-	id, ok, err := s.Containers.Lookup(key)
-	if err != nil {
-		return 0, false, s.wrap(err)
+// keys are the keys that the layer may be found under: first the one that says nothing of
+// the names of copied files, then, if there are any, the one that does. The layer has the second
+// one if the names mattered, which is known when it is built.
+func (s *step) keys(below container.Record) []string {
+	keys := []string{Key(below.Chain, s.Script)}
+	if len(s.names) > 0 {
+		keys = append(keys, Key(below.Chain, s.Script+"# names"+fmt.Sprintf(" %q", s.names)+"\n"))
 	}
-	if ok {
-		// Only for plash-shrink: whoever may not write to the store may still use
-		// what is in it.
-		_ = s.Containers.Touch(id)
-	}
-	return id, ok, nil
+	return keys
 }
 
-// make runs the script, makes a container of what it changed, and lets keys
-// stand for it.
-func (s *step) make(ctx context.Context, below container.Record, keys []string) (_ container.ID, err error) {
+func (s *step) lookup(keys []string) (container.ID, bool, error) {
+	for _, key := range keys {
+		id, ok, err := s.Containers.Lookup(key)
+		if err != nil {
+			return 0, false, s.wrap(err)
+		}
+		if ok {
+			// Only for plash-shrink: whoever may not write to the store may still use
+			// what is in it.
+			_ = s.Containers.Touch(id)
+			return id, true, nil
+		}
+	}
+	return 0, false, nil
+}
+
+// run runs the script, and returns what it changed and the key that stands for it; none if
+// it is never to be found again.
+func (s *step) run(ctx context.Context, below container.Record) (staged *cas.Staged, keys []string, err error) {
+	dir := ""
+	if len(s.inputs) > 0 {
+		var scratch *cas.Scratch
+		if dir, scratch, err = takeInputs(ctx, s.Containers.CAS(), s.inputs); err != nil {
+			return nil, nil, s.wrap(err)
+		}
+		defer func() { err = errors.Join(err, scratch.Remove()) }()
+	}
+	if staged, err = s.RunLayer(ctx, below.ID, s.colored(s.Script), dir); err != nil {
+		return nil, nil, s.failed(ctx, below.ID, err)
+	}
+	if s.Layer.NoCache {
+		return staged, nil, nil
+	}
+	keys = s.keys(below)
+	if _, err := os.Lstat(filepath.Join(dir, namedMark)); len(keys) > 1 && err == nil {
+		return staged, keys[1:], nil
+	}
+	return staged, keys[:1], nil
+}
+
+// make makes a container of what the script changed.
+func (s *step) make(ctx context.Context, below container.Record) (_ container.ID, err error) {
+	from := time.Now()
 	config, err := withEntrypoint(below.Config, s.Entrypoint)
 	if err != nil {
 		return 0, s.wrap(err)
 	}
-	staged, err := s.RunLayer(ctx, below.ID, s.Script)
-	if err != nil {
-		return 0, s.failed(ctx, below.ID, err)
+	staged, keys, err := s.run(ctx, below)
+	if staged == nil {
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, staged.Close()) }()
+	if err != nil {
+		return 0, s.wrap(err)
+	}
 	made, err := s.Containers.Create(ctx, below.ID, staged, container.CreateOptions{
 		Origin: container.Origin{Kind: "build", From: s.Display},
 		Config: config,
@@ -139,7 +188,7 @@ func (s *step) make(ctx context.Context, below container.Record, keys []string) 
 	if err != nil {
 		return 0, s.wrap(err)
 	}
-	if _, err := fmt.Fprintln(s.Stderr, LayerDone); err != nil {
+	if err := s.done(time.Since(from)); err != nil {
 		return 0, s.wrap(err)
 	}
 	return made.ID, nil

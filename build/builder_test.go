@@ -44,9 +44,10 @@ type bench struct {
 	base container.ID
 	log  bytes.Buffer
 
-	mu   sync.Mutex
-	ran  []string // what scripts were run, without the prologue
-	hook func(script string) error
+	mu        sync.Mutex
+	ran       []string         // what scripts were run, without the prologue
+	inputHook func(dir string) // called with the input of each layer
+	hook      func(script string) error
 }
 
 // newStore makes the containers of an empty store.
@@ -83,7 +84,7 @@ func (b *bench) resolve(_ context.Context, name string) (container.ID, error) {
 	return b.base, nil
 }
 
-func (b *bench) run(ctx context.Context, parent container.ID, script string) (*cas.Staged, error) {
+func (b *bench) run(ctx context.Context, parent container.ID, script, input string) (*cas.Staged, error) {
 	if _, err := b.Containers.Get(parent); err != nil {
 		return nil, err
 	}
@@ -92,6 +93,9 @@ func (b *bench) run(ctx context.Context, parent container.ID, script string) (*c
 	b.ran = append(b.ran, script)
 	hook := b.hook
 	b.mu.Unlock()
+	if b.inputHook != nil {
+		b.inputHook(input)
+	}
 	if hook != nil {
 		if err := hook(script); err != nil {
 			return nil, err

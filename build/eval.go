@@ -2,26 +2,35 @@ package build
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 )
 
 // Parse reads build actions as they stand on a command line, up to a "--" that
-// the caller has split off. Words that are no actions are a [*UsageError].
+// the caller has split off. Words that are no actions are a [*UsageError]. Stdin is
+// what --eval-stdin reads.
 //
-// The values of --import-env and the directory of --align-cwd are taken here;
-// paths of --watch are not looked at yet.
-func Parse(args []string) (*Plan, error) {
+// Included files, the values of --import-env and the directory of --align-cwd are
+// taken here; paths of --copy and --watch are not looked at yet.
+func Parse(args []string, stdin io.Reader) (*Plan, error) {
 	list, err := statements(args)
 	if err != nil {
 		return nil, err
 	}
-	e := &evaluator{plan: &Plan{}, actions: builtins(), getenv: os.LookupEnv, getwd: workingDirectory}
+	e := newEvaluator(stdin)
 	if err := e.evalAll(list); err != nil {
 		return nil, err
 	}
 	return e.plan, nil
+}
+
+func newEvaluator(stdin io.Reader) *evaluator {
+	return &evaluator{
+		plan: &Plan{}, actions: builtins(), stdin: stdin,
+		getenv: os.LookupEnv, getwd: workingDirectory,
+	}
 }
 
 // workingDirectory is the physical path: the image knows nothing of links that
@@ -41,6 +50,11 @@ type evaluator struct {
 	actions   *table
 	current   *layer // nil: the layer has nothing in it yet
 	namespace string // "": none
+
+	open      []includedFile // what is being included, outermost first
+	included  int            // how many files were
+	stdin     io.Reader
+	stdinRead bool
 
 	getenv func(string) (string, bool)
 	getwd  func() (string, error)
@@ -78,7 +92,7 @@ func (e *evaluator) callEach(s statement, after func()) error {
 	name := s.args[0]
 	a := e.actions.bare(name.text)
 	if a == nil {
-		return s.usage(e.actions.suggest(name.text), "%s: unknown action: %s", s.name.text, Quote(name.text))
+		return usage(name.from, e.actions.suggest(name.text), "%s: unknown action: %s", s.name.text, Quote(name.text))
 	}
 	for _, arg := range s.args[1:] {
 		one := statement{name: word{"--" + a.Name, name.from}, args: []word{arg}}
@@ -120,7 +134,7 @@ func (e *evaluator) image(s statement) error {
 	case len(e.plan.layers) > 0:
 		return s.usage("put it before the other actions", "%s %s comes after actions that run in it", s.name.text, Quote(name))
 	}
-	e.plan.Image = name
+	e.plan.Image = hostImage(s.args[0])
 	return nil
 }
 
@@ -220,7 +234,7 @@ func (e *evaluator) watch(s statement) error {
 			return usage(arg.from, "", "%s: the path is empty", s.name.text)
 		}
 		l := e.layerNow()
-		l.parts = append(l.parts, part{watch: arg.text})
+		l.parts = append(l.parts, part{watch: hostPath(arg)})
 	}
 	return nil
 }

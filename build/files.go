@@ -7,7 +7,7 @@ func (e *evaluator) writeFile(s statement) error {
 	if path.text == "" {
 		return usage(path.from, "", "%s: the path is empty", s.name.text)
 	}
-	e.emit(fileText(path.text, s.texts()[1:]))
+	e.emit(writeText(path.text, s.texts()[1:]))
 	return nil
 }
 
@@ -19,9 +19,9 @@ func (e *evaluator) writeScript(s statement) error {
 	return nil
 }
 
-// fileText returns commands that make a file of the lines, with a newline each.
+// writeText returns commands that make a file of the lines, with a newline each.
 // A file that is there keeps its mode and owner, a link is followed.
-func fileText(path string, lines []string) string {
+func writeText(path string, lines []string) string {
 	var b strings.Builder
 	// The path is not cleaned: a/../b is another place where a is a link.
 	if dir := path[:strings.LastIndexByte(path, '/')+1]; strings.Trim(dir, "/") != "" {
@@ -60,7 +60,7 @@ func (e *evaluator) entrypointScript(s statement) error {
 		lines = append([]string{"#!/bin/sh"}, lines...)
 	}
 	e.markEntrypoint(entrypointPath)
-	e.emit(fileText(entrypointPath, lines) + "\nchmod 755 " + entrypointPath)
+	e.emit(writeText(entrypointPath, lines) + "\nchmod 755 " + entrypointPath)
 	return nil
 }
 

@@ -80,17 +80,23 @@ func chrootScript(t *testing.T, root, script string) (string, error) {
 // files returns the names of all files below dir that are no directories.
 func files(t *testing.T, dir string) []string {
 	t.Helper()
-	list, err := list(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var names []string
-	for _, e := range list {
+	for _, e := range listed(t, dir) {
 		if e.kind != 'd' {
 			names = append(names, e.name)
 		}
 	}
 	return names
+}
+
+// listed is what there is in a directory, without the content of files.
+func listed(t *testing.T, dir string) []*entry {
+	t.Helper()
+	tree := hostTree{root: dir}
+	if err := tree.walk(t.Context(), nil, func(*entry) {}); err != nil {
+		t.Fatal(err)
+	}
+	return tree.entries
 }
 
 // standIn notes its name and arguments, a line each, and its standard input.
@@ -308,10 +314,7 @@ func TestDevinit(t *testing.T) {
 	if want := "--> : devinit\n/dev:\nnull\n\n/tmp:\n"; string(out) != want {
 		t.Errorf("got %q, want %q: the mounted /dev and /tmp stay as they are", out, want)
 	}
-	entries, err := list(t.Context(), filepath.Join(root, "dev"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	entries := listed(t, filepath.Join(root, "dev"))
 	var got []string
 	for _, e := range entries[1:] {
 		got = append(got, fmt.Sprintf("%c %s %o %s", e.kind, e.name, e.mode, e.value))

@@ -49,8 +49,8 @@ func realBuilder(t *testing.T) (b *Builder, log func() string) {
 	return &Builder{
 		Containers:   store,
 		ResolveImage: func(context.Context, string) (container.ID, error) { return base, nil },
-		RunLayer: func(ctx context.Context, parent container.ID, script string) (*cas.Staged, error) {
-			return runtime.RunLayer(ctx, store, parent, runtime.LayerOptions{Script: script, Stderr: stderr})
+		RunLayer: func(ctx context.Context, parent container.ID, script, input string) (*cas.Staged, error) {
+			return runtime.RunLayer(ctx, store, parent, runtime.LayerOptions{Script: script, Input: input, Stderr: stderr})
 		},
 		Stderr: stderr,
 	}, log

@@ -1,77 +1,32 @@
 package build
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	goruntime "runtime"
-	"strconv"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
 // hashPath returns the digest of a file or of a directory with all below it: of
-// names, types, permissions, link targets, device numbers and content. Owners,
-// times and the path itself are left out, so that it means the same on every
+// names, types, permissions, link targets, device numbers and content, as [readTree] has it.
+// Owners, times and the path itself are left out, so that it means the same on every
 // machine. A link that is path itself is followed, others are not.
-//
-// The digest is the SHA-256 of one record for each entry: path itself first,
-// under an empty name, then what is below it, a directory before its entries,
-// those in byte order of their names. A record is a type letter ("f" file, "d"
-// directory, "l" symbolic link, "p" FIFO, "s" socket, "c" and "b" device), the
-// name relative to path, the permission bits in octal with set-id and sticky bits,
-// and a value: the SHA-256 of a file, the target of a link, "MAJOR:MINOR" of a
-// device, else nothing. Name, permissions and value are preceded by their length
-// as 8 bytes, big end first.
 func hashPath(ctx context.Context, path string) (digest.Digest, error) {
-	root, err := filepath.EvalSymlinks(path)
+	t, err := readTree(ctx, path, nil)
 	if err != nil {
 		return "", err
 	}
-	entries, err := list(ctx, root)
-	if err != nil {
-		return "", err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(goruntime.GOMAXPROCS(0))
-	for i := range entries {
-		e := &entries[i]
-		if e.kind != 'f' {
-			continue
-		}
-		group.Go(func() (err error) {
-			e.value, err = hashFile(ctx, filepath.Join(root, e.name))
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return "", err
-	}
-	var b bytes.Buffer
-	h := sha256.New()
-	for _, e := range entries {
-		b.Reset()
-		b.WriteByte(e.kind)
-		for _, field := range []string{e.name, strconv.FormatUint(uint64(e.mode), 8), e.value} {
-			b.Write(binary.BigEndian.AppendUint64(nil, uint64(len(field))))
-			b.WriteString(field)
-		}
-		h.Write(b.Bytes())
-	}
-	return digest.NewDigest(digest.SHA256, h), nil
+	return t.digest, nil
 }
 
-// entry is what counts of a file below a watched path.
+// entry is what counts of a file of the host.
 type entry struct {
 	name  string
 	kind  byte
@@ -79,28 +34,7 @@ type entry struct {
 	value string
 }
 
-// list returns everything below root, without the content of files.
-func list(ctx context.Context, root string) ([]entry, error) {
-	var entries []entry
-	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
-		e, err := describe(path)
-		if err != nil {
-			return err
-		}
-		if path != root {
-			if e.name, err = filepath.Rel(root, path); err != nil {
-				return err
-			}
-		}
-		entries = append(entries, e)
-		return nil
-	})
-	return entries, err
-}
-
+// describe looks at a file, but not into it.
 func describe(path string) (entry, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {

@@ -15,6 +15,7 @@ type word struct {
 type position struct {
 	file string // "" for the command line
 	line int    // from 1
+	dir  string // what relative paths of the host are meant from; "" for the caller's directory
 }
 
 // prefix is what an error about a word begins with.
@@ -53,24 +54,48 @@ func usage(at position, advice, format string, a ...any) *UsageError {
 
 // statements splits the words of a command line.
 func statements(args []string) ([]statement, error) {
-	var list []statement
+	var r reader
 	for i, arg := range args {
-		w := word{text: arg, from: position{line: i + 1}}
-		switch {
-		case strings.IndexByte(arg, 0) >= 0:
-			return nil, usage(w.from, "", "a word contains a NUL byte: %q", arg)
-		case arg == "--":
-			return nil, usage(w.from, "", "unexpected -- among the actions")
-		case strings.HasPrefix(arg, "-"):
-			list = append(list, splitJoined(w))
-		case len(list) == 0:
-			return nil, usage(w.from, adviceBare(arg), "not an action: %q", arg)
-		default:
-			last := &list[len(list)-1]
-			last.args = append(last.args, w)
+		if err := r.add(word{text: arg, from: position{line: i + 1}}); err != nil {
+			return nil, err
 		}
 	}
-	return list, nil
+	return r.list, nil
+}
+
+// A reader makes statements of words, wherever they come from.
+type reader struct{ list []statement }
+
+// add reads a word as one of a command line.
+func (r *reader) add(w word) error {
+	switch {
+	case strings.IndexByte(w.text, 0) >= 0:
+		return usage(w.from, "", "a word contains a NUL byte: %q", w.text)
+	case r.wantsAny():
+	case w.text == "--":
+		return usage(w.from, "", "unexpected -- among the actions")
+	case strings.HasPrefix(w.text, "-"):
+		r.list = append(r.list, splitJoined(w))
+		return nil
+	}
+	return r.argument(w)
+}
+
+// wantsAny reports whether the next word belongs to the last action, whatever it begins
+// with: actions in a string do with a dash.
+func (r *reader) wantsAny() bool {
+	n := len(r.list)
+	return n > 0 && r.list[n-1].name.text == "--eval-string" && len(r.list[n-1].args) == 0
+}
+
+// argument adds a word to the last action, whatever it begins with.
+func (r *reader) argument(w word) error {
+	if len(r.list) == 0 {
+		return usage(w.from, adviceBare(w.text), "not an action: %q", w.text)
+	}
+	last := &r.list[len(r.list)-1]
+	last.args = append(last.args, w)
+	return nil
 }
 
 // splitJoined begins a statement with a word, which may hold its first argument

@@ -20,6 +20,9 @@ const (
 	rateMemory = 5 * time.Second
 )
 
+// defaultWidth is how wide a terminal is that does not say so.
+const defaultWidth = 80
+
 // terminalWidth is the number of columns of the terminal f, 0 where f is none.
 func terminalWidth(f *os.File) int {
 	if f == nil {
@@ -30,7 +33,7 @@ func terminalWidth(f *os.File) int {
 		return 0
 	}
 	if ws.Col == 0 {
-		return 80 // serial lines and bare ptys do not know theirs
+		return defaultWidth // serial lines and bare ptys do not know theirs
 	}
 	return int(ws.Col)
 }

@@ -32,13 +32,14 @@ type Progress interface {
 // unpacked and indexed.
 const extracting = "extracting...\n"
 
-// NewProgress returns a bar where f is a terminal that can draw one, and plain
-// text elsewhere.
-func NewProgress(f *os.File) Progress {
-	if width := terminalWidth(f); width > 0 && os.Getenv("TERM") != "dumb" {
-		return newBar(f, func() int { return terminalWidth(f) })
-	}
-	return NewPlainProgress(f)
+// NewBarProgress returns a bar for a terminal that can draw one.
+func NewBarProgress(f *os.File) Progress {
+	return newBar(f, func() int {
+		if width := terminalWidth(f); width > 0 {
+			return width
+		}
+		return defaultWidth
+	})
 }
 
 // NewPlainProgress returns a display for files and pipes: [0%|10%|…|100%] on

@@ -170,13 +170,18 @@ func TestRateMeter(t *testing.T) {
 	}
 }
 
-func TestNewProgressOnFile(t *testing.T) {
+func TestBarOnFile(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, ok := NewProgress(f).(*plain); !ok {
-		t.Error("a bar on a file")
+	p := NewBarProgress(f)
+	p.Start(10)
+	p.Set(10)
+	p.Complete()
+	p.Close()
+	if b, err := os.ReadFile(f.Name()); err != nil || !strings.Contains(string(b), "100%") {
+		t.Errorf("%q, %v", b, err)
 	}
 }

@@ -46,6 +46,7 @@ type copyStep struct {
 	// without are the paths that are not of the layer: what a host with mounts would
 	// have shared. So the same script makes the same layer there and here.
 	without []string
+	lent    bool // the input is in the copy
 }
 
 func (s *copyStep) make(ctx context.Context, st *container.Store, parent container.ID) (staged *cas.Staged, err error) {
@@ -62,6 +63,7 @@ func (s *copyStep) make(ctx context.Context, st *container.Store, parent contain
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.copy.Close()) }()
+	defer func() { err = errors.Join(err, s.returnInput()) }()
 	if err := s.furnish(ctx); err != nil {
 		return nil, err
 	}
@@ -109,6 +111,11 @@ func (s *copyStep) furnish(ctx context.Context) error {
 			return fmt.Errorf("write script: %w", err)
 		}
 	}
+	if s.options.Input != "" && s.way.proot == "" {
+		if err := s.lendInput(root); err != nil {
+			return err
+		}
+	}
 	s.without = put.paths
 	if err := s.copy.Tree().Forgive(put.parents); err != nil {
 		return err
@@ -147,6 +154,31 @@ func (s *copyStep) putScript(root int) error {
 	return errors.Join(err, f.Close())
 }
 
+// inputInCopy is where the input lies in a copy.
+var inputInCopy = strings.TrimPrefix(InputPath, "/")
+
+// lendInput moves the input into the copy, which lies on the same filesystem if the input is
+// of the store: there are no mounts, and the command is to have it below its root.
+func (s *copyStep) lendInput(root int) error {
+	if err := unix.Renameat(unix.AT_FDCWD, s.options.Input, root, inputInCopy); err != nil {
+		return fmt.Errorf("put %s into the copy: %w", s.options.Input, err)
+	}
+	s.lent = true
+	return nil
+}
+
+// returnInput moves it back.
+func (s *copyStep) returnInput() error {
+	if !s.lent {
+		return nil
+	}
+	s.lent = false
+	if err := unix.Renameat(int(s.copy.Root().Fd()), inputInCopy, unix.AT_FDCWD, s.options.Input); err != nil {
+		return fmt.Errorf("take %s back from the copy: %w", s.options.Input, err)
+	}
+	return nil
+}
+
 // pack makes a layer of what the command did, and the copy one of the container with it.
 func (s *copyStep) pack(ctx context.Context) (*cas.Staged, error) {
 	if s.copy.InUse() {
@@ -161,6 +193,9 @@ func (s *copyStep) pack(ctx context.Context) (*cas.Staged, error) {
 		if errors.Is(err, unix.ENOENT) {
 			err = nil
 		}
+	}
+	if err == nil {
+		err = s.returnInput()
 	}
 	if err == nil {
 		err = s.copy.Become(staged.Digest(), s.without)

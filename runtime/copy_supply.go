@@ -44,7 +44,7 @@ func supplyPlaces(root int, binds []bind) (*supplied, error) {
 // all calls put for all paths that the host has, with where each lies in the copy.
 func (s *supplied) all(root int, binds []bind, put func(root int, b bind, to string, dir bool) error) error {
 	for _, b := range binds {
-		fi, err := os.Stat(b.Path)
+		fi, err := os.Stat(b.source())
 		if err != nil {
 			continue // the host does not have it
 		}

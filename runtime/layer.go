@@ -34,9 +34,15 @@ type LayerOptions struct {
 	Env                   []string // nil: see above
 	Mounts                []string // nil: see above; else as in [RunOptions]
 	Stdin, Stdout, Stderr *os.File // nil: see above
+	// Input is a directory of the host that a script finds at InputPath; "" for none. It
+	// leaves no trace in the layer. What the script writes there stays in it.
+	Input string
 	// IgnoreStatus keeps what the command changed also when it fails.
 	IgnoreStatus bool
 }
+
+// InputPath is where a script finds its input.
+const InputPath = "/.plash-input"
 
 // scriptMounts is what a script shares with the host. /proc is always there.
 var scriptMounts = []bind{
@@ -242,6 +248,9 @@ func (s *step) prepareScript() (err error) {
 		if c.Binds, err = runMounts(o.Mounts, c.Env); err != nil {
 			return err
 		}
+	}
+	if o.Input != "" {
+		c.Binds = append(c.Binds[:len(c.Binds):len(c.Binds)], bind{Path: InputPath, From: o.Input})
 	}
 	if o.Stderr == nil {
 		o.Stderr = os.Stderr

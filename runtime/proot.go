@@ -164,11 +164,15 @@ func prootEnv() []string {
 func (g *guest) shared() []string {
 	var paths []string
 	for _, b := range g.binds {
-		if _, err := os.Stat(b.Path); err != nil {
+		if _, err := os.Stat(b.source()); err != nil {
 			continue
 		}
-		if strings.ContainsAny(b.Path, ":!") {
+		if strings.ContainsAny(b.source(), ":!") {
 			b.leaveOut(errors.New("proot does not take such a name"))
+			continue
+		}
+		if b.From != "" {
+			paths = append(paths, b.From+":"+b.Path)
 			continue
 		}
 		paths = append(paths, b.Path)

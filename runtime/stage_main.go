@@ -25,12 +25,13 @@ type layerConfig struct {
 	Argv         []string
 	Env          []string
 	Mounts       []string
+	Input        string
 	Stdin        bool
 	IgnoreStatus bool
 }
 
 func (o *LayerOptions) config() *layerConfig {
-	return &layerConfig{o.Script, o.Argv, o.Env, o.Mounts, o.Script == "" || o.Stdin != nil, o.IgnoreStatus}
+	return &layerConfig{o.Script, o.Argv, o.Env, o.Mounts, o.Input, o.Script == "" || o.Stdin != nil, o.IgnoreStatus}
 }
 
 // files gives the standard streams of a stage for a layer.
@@ -55,7 +56,7 @@ func (o *LayerOptions) files() stageFiles {
 
 func (c *layerConfig) options() LayerOptions {
 	o := LayerOptions{
-		Script: c.Script, Argv: c.Argv, Env: c.Env, Mounts: c.Mounts, IgnoreStatus: c.IgnoreStatus,
+		Script: c.Script, Argv: c.Argv, Env: c.Env, Mounts: c.Mounts, Input: c.Input, IgnoreStatus: c.IgnoreStatus,
 		Stdout: os.Stdout, Stderr: os.Stderr,
 	}
 	if c.Stdin {

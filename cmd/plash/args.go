@@ -14,7 +14,8 @@ import (
 //
 // A command's operands are named as its usage line names them, and the names say
 // what is allowed: [X] may be missing, X… may be repeated, CMD… begins a command
-// line that is taken as it is, CONTAINER may be build actions, and ACTIONS… means
+// line that is taken as it is, ARG… stands for words that are another program's,
+// whatever they look like, CONTAINER may be build actions, and ACTIONS… means
 // that every word is the build language's. An empty word, which most often is a
 // variable of a script that is not set, is no operand but where the name says
 // so: X|''. The same holds for the values of options.
@@ -94,6 +95,11 @@ func (g grammar) command(i int) bool {
 	return i < len(g) && plainName(g[i]) == "CMD"
 }
 
+// foreign reports whether the words from operand number i on are another program's.
+func (g grammar) foreign(i int) bool {
+	return i < len(g) && plainName(g[i]) == "ARG"
+}
+
 // check says what is missing, too much or empty.
 func (g grammar) check(a arguments) error {
 	for i, name := range g {
@@ -109,7 +115,7 @@ func (g grammar) check(a arguments) error {
 		if word != "" || a.actions != nil && a.built == i || mayBeEmpty(name) {
 			continue
 		}
-		if name := plainName(name); name != "CMD" && name != "ACTIONS" {
+		if name := plainName(name); name != "CMD" && name != "ARG" && name != "ACTIONS" {
 			return fmt.Errorf("%s is an empty word", name)
 		}
 	}
@@ -129,6 +135,9 @@ func (g grammar) split(flags *pflag.FlagSet, words []string) (a arguments, err e
 	for len(words) > 0 {
 		word, n := words[0], len(a.operands)
 		switch {
+		case g.foreign(n) && (n > 0 || len(words) > 1 || !asksForHelp(word)):
+			a.operands = append(a.operands, words...)
+			return a, nil
 		case g.actions():
 			if flag, _ := lookup(flags, word); flag == nil || strings.Contains(word, "=") {
 				a.operands = append(a.operands, word)
@@ -237,6 +246,9 @@ func suggest(flags *pflag.FlagSet, word string, orAction bool) string {
 func isOption(word string) bool {
 	return len(word) > 1 && word[0] == '-' && word != "--"
 }
+
+// asksForHelp reports whether a word is --help.
+func asksForHelp(word string) bool { return word == "--help" || word == "-h" }
 
 // lookup finds the option that a word names, and the value that is joined to it:
 // --name, --name=value, -n, -nvalue. The option is nil if there is none such.

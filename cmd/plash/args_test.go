@@ -22,6 +22,7 @@ func TestParse(t *testing.T) {
 	export := grammar{"CONTAINER", "[FILE|-]"}
 	mapping := grammar{"KEY", "[CONTAINER|'']"}
 	build := grammar{"ACTIONS…"}
+	foreign := grammar{"FILE", "[ARG…]"}
 	tests := []struct {
 		name string
 		g    grammar
@@ -79,6 +80,12 @@ func TestParse(t *testing.T) {
 		{"empty, as it may be", mapping, "k ''", parsed{operands: []string{"k", ""}}},
 		{"empty value of a pair", run, "2 --pair '' w ls", parsed{operands: []string{"2"}, err: "option --pair: an empty word"}},
 		{"empty joined value", run, "2 --mount= ls", parsed{operands: []string{"2"}, err: "option --mount: an empty word"}},
+
+		{"another program's words", foreign, "f --help -m x -- ''", parsed{operands: []string{"f", "--help", "-m", "x", "--", ""}}},
+		{"options before them", foreign, "-m x f -q", parsed{operands: []string{"f", "-q"}, mounts: "x"}},
+		{"help before them", foreign, "--help f", parsed{err: errHelp.Error()}},
+		{"all of them another program's", grammar{"[ARG…]"}, "ps --help", parsed{operands: []string{"ps", "--help"}}},
+		{"help alone is ours", grammar{"[ARG…]"}, "--help", parsed{err: errHelp.Error()}},
 
 		{"none", grammar{}, "x", parsed{operands: []string{"x"}, err: "unexpected argument: x"}},
 

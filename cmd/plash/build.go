@@ -26,10 +26,14 @@ or -x ARG…, its arguments run to the next word that begins with a dash; --list
 says what actions there are. The first one names the image to start from, those
 that follow make a layer, or several where --layer stands between them.
 
+--include FILE takes actions from a Plashfile: a line --name begins an action, the
+lines under it are its arguments, lines that begin with # are comments.
+
 A layer whose script and base are unchanged is taken from the cache, unless
-PLASH_NO_CACHE=1 is in the environment.`,
+PLASH_NO_CACHE=1 is in the environment. PLASH_PROGRESS=plain, tty or none says how
+progress is shown, if not by whether standard error is a terminal.`,
 		example: "plash-build --image alpine --run 'touch /file' --layer --run 'touch /file2'\n" +
-			"plash-build --from debian:bookworm --apt git curl\nplash-build --list",
+			"plash-build --from debian:bookworm --apt git curl\nplash-build --include ./build.plash\nplash-build --list",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			return runBuild(ctx, buildOptions{actions: a.operands}, s)
 		},
@@ -37,7 +41,7 @@ PLASH_NO_CACHE=1 is in the environment.`,
 }
 
 func runBuild(ctx context.Context, o buildOptions, s streams) error {
-	plan, err := parseActions(o.actions)
+	plan, err := parseActions(ctx, o.actions, s)
 	if err != nil {
 		return err
 	}
@@ -69,7 +73,7 @@ comment. Nothing is built.`,
 }
 
 func runGetscript(ctx context.Context, o buildOptions, s streams) error {
-	plan, err := parseActions(o.actions)
+	plan, err := parseActions(ctx, o.actions, s)
 	if err != nil {
 		return err
 	}
@@ -84,23 +88,30 @@ func runGetscript(ctx context.Context, o buildOptions, s streams) error {
 }
 
 // parseActions reads build actions; words that are none are a usage error.
-func parseActions(words []string) (*build.Plan, error) {
-	plan, err := build.Parse(words)
+func parseActions(ctx context.Context, words []string, s streams) (*build.Plan, error) {
+	plan, err := build.Parse(words, &lateInput{ctx: ctx, file: s.in})
+	return plan, actionsError(err)
+}
+
+// actionsError makes a usage error of words that are no actions.
+func actionsError(err error) error {
 	var usage *build.UsageError
 	if errors.As(err, &usage) {
-		return nil, &usageError{what: err.Error(), hint: usage.Hint()}
+		return &usageError{what: err.Error(), hint: usage.Hint()}
 	}
-	return plan, err
+	return err
 }
+
+const listHint = "plash-build --list lists the build actions"
 
 // buildActions builds the container that stands as actions in an argument.
 func buildActions(ctx context.Context, st *container.Store, actions []string, s streams) (container.ID, error) {
-	plan, err := parseActions(actions)
+	plan, err := parseActions(ctx, actions, s)
 	if err != nil {
 		return 0, err
 	}
 	if plan.List {
-		return 0, &usageError{what: "--list makes no container", hint: "plash-build --list lists the build actions"}
+		return 0, &usageError{what: "--list makes no container", hint: listHint}
 	}
 	return buildPlan(ctx, st, plan, s)
 }
@@ -119,15 +130,21 @@ func isAction(word string) bool {
 // buildPlan joins the packages that a build needs: images come from
 // importexport, scripts are run by runtime.
 func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, s streams) (container.ID, error) {
+	d, err := displayFor(s)
+	if err != nil {
+		return 0, err
+	}
 	b := build.Builder{
 		Containers: st,
 		Stderr:     s.err,
+		Times:      d != displayNone,
+		Color:      d == displayTTY && os.Getenv("NO_COLOR") == "",
 		NoCache:    os.Getenv("PLASH_NO_CACHE") == "1",
 		ResolveImage: func(ctx context.Context, name string) (container.ID, error) {
-			return importexport.Resolve(ctx, st, name, importSettings(false, s))
+			return importexport.Resolve(ctx, st, name, importSettings(false, d, s))
 		},
-		RunLayer: func(ctx context.Context, parent container.ID, script string) (*cas.Staged, error) {
-			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Stderr: s.err})
+		RunLayer: func(ctx context.Context, parent container.ID, script, input string) (*cas.Staged, error) {
+			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Input: input, Stderr: s.err})
 		},
 	}
 	return b.Build(ctx, plan)

@@ -19,6 +19,7 @@ type command struct {
 	example  string  // lines as typed
 	flags    *pflag.FlagSet
 	execs    bool // becomes another program: the exit codes of env(1)
+	builds   bool // before that, also where no actions are among its arguments
 	run      func(ctx context.Context, a arguments, s streams) error
 }
 

@@ -23,10 +23,10 @@ func (o *importOptions) addRefresh(c *command, help string) *command {
 }
 
 // importSettings says how importexport shall work for a command.
-func importSettings(refresh bool, s streams) importexport.Options {
+func importSettings(refresh bool, d display, s streams) importexport.Options {
 	return importexport.Options{
 		Refresh:   refresh,
-		Progress:  importexport.NewProgress(s.err),
+		Progress:  d.progress(s),
 		UserAgent: binary + "/" + versionText(),
 	}
 }
@@ -107,7 +107,11 @@ func runImport(ctx context.Context, command string, o importOptions, s streams, 
 	if err != nil {
 		return err
 	}
-	id, err := do(ctx, st, o.name, importSettings(o.refresh, s))
+	d, err := displayFor(s)
+	if err != nil {
+		return err
+	}
+	id, err := do(ctx, st, o.name, importSettings(o.refresh, d, s))
 	if err != nil {
 		return err
 	}

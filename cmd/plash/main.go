@@ -70,7 +70,7 @@ func plash(argv []string, s streams) int {
 	switch {
 	case errors.Is(err, errHelp):
 		err = s.print(c.help())
-	case err == nil && c.execs && a.actions == nil:
+	case err == nil && c.execs && !c.builds && a.actions == nil:
 		// What it mounts is private and what it writes is scratch: a signal
 		// may end it at once, and catching them has its price.
 		err = c.start(context.Background(), a, s)

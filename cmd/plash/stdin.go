@@ -56,3 +56,19 @@ func (r *patientReader) Read(p []byte) (int, error) {
 		return r.file.Read(p)
 	}
 }
+
+// lateInput is a file that is looked at when it is first read.
+type lateInput struct {
+	ctx  context.Context
+	file *os.File
+	r    io.Reader
+}
+
+func (l *lateInput) Read(p []byte) (n int, err error) {
+	if l.r == nil {
+		if l.r, err = interruptible(l.ctx, l.file); err != nil {
+			return 0, err
+		}
+	}
+	return l.r.Read(p)
+}
