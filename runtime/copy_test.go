@@ -25,9 +25,16 @@ func (w *world) copies() []string {
 	return dirs
 }
 
-func TestCopyManyRuns(t *testing.T) {
+// newCopyWorld is a world in which programs work in copies that are their root.
+func newCopyWorld(t *testing.T) *world {
+	t.Helper()
+	needRoot(t) // chroot
 	t.Setenv(BackendVar, "copy")
-	w := newWorld(t)
+	return newWorld(t)
+}
+
+func TestCopyManyRuns(t *testing.T) {
+	w := newCopyWorld(t)
 	const script = "test ! -e /mine && echo $$ >/mine && rm /etc/passwd && chmod 700 /etc && sleep 0.1 && cat /mine"
 	var wg sync.WaitGroup
 	for range 10 {
@@ -49,8 +56,7 @@ func TestCopyManyRuns(t *testing.T) {
 // TestCopyDaemon: a process that a run has left, and that has closed all that it
 // inherited, keeps its copy, and no other run sees that.
 func TestCopyDaemon(t *testing.T) {
-	t.Setenv(BackendVar, "copy")
-	w := newWorld(t)
+	w := newCopyWorld(t)
 	mark := fmt.Sprintf("1414%d", os.Getpid())
 	start := "echo theirs >/file; " + closeAll + " setsid sleep " + mark + " </dev/null >/dev/null 2>&1 & sleep 0.1"
 	w.sh(RunOptions{}, start)
@@ -72,7 +78,7 @@ const closeAll = "i=3; while [ $i -lt 300 ]; do eval \"exec $i<&-\"; i=$((i+1));
 
 // TestCopyLayerSame: the same script makes the same layer in a copy as in a mount.
 func TestCopyLayerSame(t *testing.T) {
-	w := newWorld(t)
+	w := newCopyWorld(t)
 	const script = `echo one >/file; mkdir -p /dir/sub; ln /file /dir/link; ln -s x /dir/sym; rm /bin/tr; chmod 600 /etc/passwd
 		mkdir /opt; chown 5:6 /opt; rm -r /home/* 2>/dev/null; echo >/home/x
 		find / -xdev \( -path /proc -o -path /sys -o -path /dev \) -prune -o -exec touch -h -d @1000000000 {} +`
@@ -102,8 +108,7 @@ func (w *world) hasProot() bool {
 
 // TestCopyMovesOn: a step's copy is that of the next step.
 func TestCopyMovesOn(t *testing.T) {
-	t.Setenv(BackendVar, "copy")
-	w := newWorld(t)
+	w := newCopyWorld(t)
 	id := w.id
 	for i := range 5 {
 		script := fmt.Sprintf("test ! -e /tmp/x && echo %d >/file%d; mkdir /tmp/x /home/x; cat /file*", i, i)
@@ -122,8 +127,7 @@ func TestCopyMovesOn(t *testing.T) {
 // TestCopyKilled kills a step at all moments, and wants none of what it did in the copies
 // that others get.
 func TestCopyKilled(t *testing.T) {
-	t.Setenv(BackendVar, "copy")
-	w := newWorld(t)
+	w := newCopyWorld(t)
 	for i := range 20 {
 		cmd := w.command(call{Op: "layer", Layer: LayerOptions{Script: "rm -r /etc; echo x >/file; sleep 0.01; echo x >/bin/new"}})
 		if err := cmd.Start(); err != nil {
