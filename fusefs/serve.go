@@ -337,7 +337,8 @@ func closeInherited() error {
 			continue
 		}
 		target, err := os.Readlink(filepath.Join(dir, name))
-		if err == nil && !strings.HasPrefix(target, "anon_inode:") {
+		// The limit of the cgroup is the Go runtime's too, which goes on reading it by number.
+		if err == nil && !strings.HasPrefix(target, "anon_inode:") && !strings.HasPrefix(target, "/sys/fs/cgroup/") {
 			unix.Close(fd)
 		}
 	}

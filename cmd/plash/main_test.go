@@ -218,7 +218,7 @@ func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.Env = scriptEnv(ts)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), ts.Stdout(), ts.Stderr()
 	ts.Check(cmd.Start())
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(800 * time.Millisecond)
 	ts.Check(cmd.Process.Signal(numbers[args[0]]))
 	err = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != want {
