@@ -32,6 +32,8 @@ func commands() []commandEntry {
 		{"mount", "Running", "mount a container at a directory", newMount},
 		{"umount", "Running", "take a mount away", newUmount},
 		{"with-mount", "Running", "run a command of the host in a mounted container", newWithMount},
+		{"docker", "Running", "the Docker client out of an image", newDocker},
+		{"docker-daemon", "Running", "the Docker engine out of an image", newDockerDaemon},
 
 		{"import", "Images in and out", "import an image by name, print its id", newImport},
 		{"import-tar", "Images in and out", "import a root filesystem from a tar", newImportTar},

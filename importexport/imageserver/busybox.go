@@ -53,6 +53,10 @@ add)
 		echo "($n/$#) Installing $name ($version-r1)"
 		printf '#!/bin/sh\necho "%s version %s"\n' "$name" "$version" > "/usr/bin/$name"
 		chmod 755 "/usr/bin/$name"
+		if [ "$name" = docker ]; then
+			printf '#!/bin/sh\necho "${0##*/}: $*"\necho "host: $DOCKER_HOST"\n' | tee /usr/bin/docker > /usr/bin/dockerd
+			chmod 755 /usr/bin/dockerd
+		fi
 		echo "$name" >> /etc/apk/world
 	done
 	echo "OK: 21 MiB in 22 packages"
