@@ -124,7 +124,7 @@ func (p *packer) flatten(e *tarstream.Entry, dirfd int, path string, m marks) er
 	if !copied && asked.root() {
 		// A new file that only had what could be seen of the old one is its successor: passwd,
 		// sed -i and cp -p give the new file the owner that they saw.
-		return nil
+		return p.likeOriginal(e)
 	}
 	if asked.UID != nil {
 		e.UID = *asked.UID
@@ -133,6 +133,20 @@ func (p *packer) flatten(e *tarstream.Entry, dirfd int, path string, m marks) er
 		e.GID = *asked.GID
 	}
 	return nil
+}
+
+// likeOriginal gives a new file NAME- the owner that NAME has below, if there is one: passwd and its kin
+// keep the old version so, as a copy with the owner that they saw.
+func (p *packer) likeOriginal(e *tarstream.Entry) error {
+	name, backup := strings.CutSuffix(e.Name, "-")
+	if !backup || e.Type != tarstream.TypeReg {
+		return nil
+	}
+	original, err := p.entryBelow(&tarstream.Entry{Name: name, Type: e.Type})
+	if err == nil && original.Mode != 0 {
+		e.UID, e.GID = original.UID, original.GID
+	}
+	return err
 }
 
 // inheritXattrs gives a file that was copied up the attributes that it had below and that the upper

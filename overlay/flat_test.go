@@ -48,7 +48,7 @@ func TestPackFlat(t *testing.T) {
 		"null": {Device: tarstream.TypeChar, Major: 1, Minor: 3}, "mine": {UID: id(21), GID: id(22)},
 	}
 	known := map[FileID]Remembered{}
-	for _, name := range []string{"d/copied", "d/replaced", "d/reset", "d/group", "union", "null", "mine", "other"} {
+	for _, name := range []string{"d/copied", "d/replaced", "d/reset", "d/group", "union", "union-", "null", "mine", "other", "other-"} {
 		must(t, os.WriteFile(at(name), nil, 0o644))
 		must(t, os.Chown(at(name), 1234, 1234))
 		fileID, err := Identify(unix.AT_FDCWD, at(name))
@@ -72,7 +72,7 @@ func TestPackFlat(t *testing.T) {
 	got := owners(t, packBytes(t, dir, PackOptions{Upper: true, Flat: flat}))
 	want := []string{
 		"./ 0:0", "d/ 1:2", "d/copied 3:4", "d/group 11:20", "d/replaced 5:6", "d/reset 0:0", "d/type 0:0",
-		"mine 21:22", "null 0:0 1,3", "other 0:0", "union 13:14",
+		"mine 21:22", "null 0:0 1,3", "other 0:0", "other- 0:0", "union 13:14", "union- 13:14",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the layer has\n%s", strings.Join(got, "\n"))

@@ -97,8 +97,7 @@ func (r *room) layerOf(user, pkg string) (lines []string, err error) {
 }
 
 // withoutTime drops from a line of tar -tv what differs from build to build: the time of the entry, and
-// the size of what has times in it. Backups that passwd's tools make have the owner that those see,
-// and where there is one user, that is root.
+// the size of what has times in it.
 func withoutTime(line string) string {
 	f := strings.Fields(line) // mode, owner, size, date, time, name
 	if len(f) < 6 {
@@ -108,10 +107,7 @@ func withoutTime(line string) string {
 	if strings.Contains(name, "var/log/") || strings.Contains(name, "var/cache/") {
 		f[2] = "-"
 	}
-	if name = strings.TrimPrefix(name, "./"); name == "etc/shadow-" || name == "etc/gshadow-" {
-		f[1] = "-"
-	}
-	return strings.Join([]string{f[0], f[1], f[2], name}, " ")
+	return strings.Join([]string{f[0], f[1], f[2], strings.TrimPrefix(name, "./")}, " ")
 }
 
 // missingFrom lists what is in lines and not in others, both sorted.
