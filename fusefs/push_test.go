@@ -18,6 +18,8 @@ import (
 // beginning, and it is right; of another file it has what it asked for.
 func TestPush(t *testing.T) {
 	needFUSE(t)
+	force.awaited = true
+	defer func() { force.awaited = false }()
 	s := newStore(t)
 	random := make([]byte, maxPushed+1)
 	rand.NewChaCha8([32]byte{1}).Read(random)
@@ -78,6 +80,8 @@ func cached(t *testing.T, f *os.File, off int64) bool {
 // TestPushShort cuts a library off: what is missing is an error.
 func TestPushShort(t *testing.T) {
 	needFUSE(t)
+	force.awaited = true
+	defer func() { force.awaited = false }()
 	s := newStore(t)
 	content := append([]byte("\x7fELF"), bytes.Repeat([]byte{1}, 1<<20)...)
 	var b bytes.Buffer
