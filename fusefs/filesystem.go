@@ -31,7 +31,7 @@ type filesystem struct {
 	devices  []device // what extents are on: the index itself, and the blobs
 	damage   damageLog
 	memory   memoryLimit
-	server   *fuse.Server
+	pusher   pusher
 }
 
 // A device is an open file that the image points into.

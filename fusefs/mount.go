@@ -25,10 +25,11 @@ type Mount struct {
 	recipe  *recipe // nil if it cannot be recorded
 }
 
-// force makes tests take the ways of older kernels and of plain users.
+// force makes tests take the ways of older kernels, of plain users, and of plans.
 var force struct {
-	mount2 bool // mount(2) only (before Linux 5.2)
-	helper bool // no right to mount
+	mount2  bool // mount(2) only (before Linux 5.2)
+	helper  bool // no right to mount
+	awaited bool // a server of a run's beginning
 }
 
 // Open mounts the tree that layers (bottom first) make up, by a server process that

@@ -18,6 +18,8 @@ import (
 // beginning, and it is right; of another file it has what it asked for.
 func TestPush(t *testing.T) {
 	needFUSE(t)
+	force.awaited = true
+	defer func() { force.awaited = false }()
 	s := newStore(t)
 	random := make([]byte, maxPushed+1)
 	rand.NewChaCha8([32]byte{1}).Read(random)
@@ -36,25 +38,28 @@ func TestPush(t *testing.T) {
 	must(t, w.Close())
 	layer := ingest(t, s, &b)
 	dir := mounted(t, s, Options{}, layer)
-	for name, content := range want {
+	files := map[string]*os.File{}
+	for name := range want {
 		f, err := os.Open(filepath.Join(dir, name))
 		must(t, err)
 		defer f.Close()
-		beginning := make([]byte, 64)
-		_, err = f.ReadAt(beginning, 0)
+		_, err = f.ReadAt(make([]byte, 64), 0)
 		must(t, err)
-		all := false
-		for range 50 {
-			if all = cached(t, f, int64(len(content)-1)); all {
+		files[name] = f
+	}
+	for _, name := range []string{"small", "library", "large", "other"} {
+		end, pushed := int64(len(want[name])-1), name == "small" || name == "library"
+		for range 100 {
+			if !pushed || cached(t, files[name], end) {
 				break
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		if want := name == "small" || name == "library"; all != want {
-			t.Errorf("%s: the kernel has its end: %v", name, all)
+		if got := cached(t, files[name], end); got != pushed {
+			t.Errorf("%s: the kernel has its end: %v", name, got)
 		}
-		got, err := os.ReadFile(f.Name())
-		if err != nil || !bytes.Equal(got, content) {
+		got, err := os.ReadFile(files[name].Name())
+		if err != nil || !bytes.Equal(got, want[name]) {
 			t.Errorf("%s: %d bytes that are not those of the file, %v", name, len(got), err)
 		}
 	}
@@ -78,6 +83,8 @@ func cached(t *testing.T, f *os.File, off int64) bool {
 // TestPushShort cuts a library off: what is missing is an error.
 func TestPushShort(t *testing.T) {
 	needFUSE(t)
+	force.awaited = true
+	defer func() { force.awaited = false }()
 	s := newStore(t)
 	content := append([]byte("\x7fELF"), bytes.Repeat([]byte{1}, 1<<20)...)
 	var b bytes.Buffer

@@ -34,7 +34,9 @@ func (m *Mount) Recorded() []string {
 // Record adds the system calls to a plan that make a mount like this and start its server,
 // and gives the slot of its descriptor. The mount must be one that has Recorded files.
 func (m *Mount) Record(p *replay.Plan) replay.Slot {
-	config, err := json.Marshal(&m.recipe.config)
+	served := m.recipe.config
+	served.Awaited = true
+	config, err := json.Marshal(&served)
 	if err != nil {
 		config = nil // a server does not start with that
 	}

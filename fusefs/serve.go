@@ -51,6 +51,7 @@ type serverConfig struct {
 	Volatile    bool
 	Stacked     bool
 	Source      string
+	Awaited     bool // a command's start waits for what is asked first
 }
 
 // A serverStatus tells that the mount answers, or why it never will.
@@ -231,7 +232,9 @@ func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.
 	if err != nil {
 		return nil, nil, err
 	}
+	r.pusher.on.Store(c.Awaited)
 	time.AfterFunc(settleAfter, func() {
+		r.pusher.on.Store(false)
 		r.memory.start()
 		debug.SetGCPercent(gcPercent)
 		// Requests leave little garbage, but buffers of maxRequest bytes.

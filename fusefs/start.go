@@ -26,7 +26,7 @@ type server struct {
 func newConfig(store *cas.Store, layers []digest.Digest, o *Options) serverConfig {
 	return serverConfig{
 		Store: store.Dir(), Layers: layers, Places: o.Places, Source: o.Source,
-		Upper: o.Upper, Work: o.Work, Volatile: o.Volatile, Stacked: o.Stacked,
+		Upper: o.Upper, Work: o.Work, Volatile: o.Volatile, Stacked: o.Stacked, Awaited: force.awaited,
 	}
 }
 
