@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"overlay":                  {"cas", "mountfd", "replay"},
 	"overlay/copytree":         {"overlay", "cas"},
 	"overlay/treetest":         {},
-	"fusefs":                   {"cas", "mountfd"},
+	"fusefs":                   {"cas", "mountfd", "replay"},
 	"fusefs/posixtest":         {},
 	"container":                {"cas"},
 	"cas":                      {},

@@ -73,7 +73,10 @@ func benchRun(b *bench) error {
 		return err
 	}
 	perRun(cs)
-	return b.report(timesTable("Start of a command, warm", cs, empty, bwrap, one))
+	if err := b.report(timesTable("Start of a command, warm", cs, empty, bwrap, one)); err != nil {
+		return err
+	}
+	return b.benchUserRun()
 }
 
 // runcBundle makes a bundle for the tree that runs true, and returns the command line.

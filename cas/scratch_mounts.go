@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -95,22 +96,74 @@ func mountNamespaces() (map[string][]int, bool) {
 
 // mountTable reads the mount table of a namespace through the first of its
 // processes that sees it whole; false if none does. A process that is confined
-// to a directory (chroot) sees only the mounts below it, and then not one whose
-// mount point is "/". A namespace that is gone has an empty table.
+// to a directory (chroot), or to a tree that was detached, sees only the mounts below
+// that, which may be none; then the namespace is looked at from its own root. A namespace
+// that is gone has an empty table.
 func mountTable(pids []int) ([]byte, bool) {
-	alive := false
+	confined := 0
 	for _, pid := range pids {
 		table, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/mountinfo")
 		if err != nil {
 			continue // it has ended meanwhile
 		}
-		alive = true
-		for line := range bytes.Lines(table) {
-			// proc_pid_mountinfo(5): id, parent id, device, root, mount point.
-			if f := bytes.Fields(line); len(f) > 4 && string(f[4]) == "/" {
-				return table, true
-			}
+		if whole(table) {
+			return table, true
+		}
+		confined = pid
+	}
+	if confined == 0 {
+		return nil, true
+	}
+	table, err := tableWithin(confined)
+	return table, err == nil && whole(table)
+}
+
+// whole tells whether a mount table is that of a process whose root is the namespace's.
+func whole(table []byte) bool {
+	for line := range bytes.Lines(table) {
+		// proc_pid_mountinfo(5): id, parent id, device, root, mount point.
+		if f := bytes.Fields(line); len(f) > 4 && string(f[4]) == "/" {
+			return true
 		}
 	}
-	return nil, !alive
+	return false
+}
+
+// tableWithin enters the mount namespace of a process and reads the table there:
+// setns(2) makes the namespace's root the thread's. Only root may do that.
+func tableWithin(pid int) (table []byte, err error) {
+	ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(proc)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends
+		if err = unix.Unshare(unix.CLONE_FS); err != nil {
+			return
+		}
+		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+			return
+		}
+		table, err = readAt(proc, "thread-self/mountinfo")
+	}()
+	<-done
+	return table, err
+}
+
+func readAt(dir int, name string) ([]byte, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	return io.ReadAll(f)
 }

@@ -337,6 +337,51 @@ func TestReclaimSeesMountsOfOtherNamespaces(t *testing.T) {
 	t.Fatal("Reclaim kept what nobody uses any more")
 }
 
+// TestReclaimSeesWholeNamespaces has processes whose root is detached, so that they see no
+// mounts: what is mounted in their namespace counts, and they do not.
+func TestReclaimSeesWholeNamespaces(t *testing.T) {
+	needRoot(t)
+	const detach = `mount --rbind / "$1" && exec chroot "$1" sh -c 'umount -l / && echo ready && read wait'`
+	for name, c := range map[string]struct {
+		script string
+		stays  bool
+	}{
+		"without the directory": {detach, false},
+		"with the directory":    {`mount --bind "$0" "$0" && ` + detach, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := scratchStore(t)
+			path := leave(t, s, "run", deadOwner(t))
+			confined := exec.Command("sh", "-c", c.script, path, t.TempDir())
+			confined.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+			confined.Stderr = os.Stderr
+			out, err := confined.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			wait, err := confined.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := confined.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = wait.Close(); _ = confined.Process.Kill(); _ = confined.Wait() }()
+			if _, err := out.Read(make([]byte, 6)); err != nil {
+				t.Fatal(err)
+			}
+			table, err := os.ReadFile("/proc/" + strconv.Itoa(confined.Process.Pid) + "/mountinfo")
+			if err != nil || len(table) > 0 {
+				t.Skipf("the process sees mounts: %q, %v", table, err)
+			}
+			reclaim(t, s)
+			if exists(path) != c.stays {
+				t.Errorf("it stays: %v, want %v", exists(path), c.stays)
+			}
+		})
+	}
+}
+
 // TestReclaimOfOtherPidNamespaces: the lock tells whether the owner lives.
 func TestReclaimOfOtherPidNamespaces(t *testing.T) {
 	s := scratchStore(t)

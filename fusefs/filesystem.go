@@ -31,6 +31,7 @@ type filesystem struct {
 	devices  []device // what extents are on: the index itself, and the blobs
 	damage   damageLog
 	memory   memoryLimit
+	pusher   pusher
 }
 
 // A device is an open file that the image points into.
@@ -39,6 +40,8 @@ type device struct {
 	file *os.File
 	fd   int   // of file, which is kept open as long as there is someone who has it
 	size int64 // in bytes
+
+	recent *recentReads
 }
 
 // newFilesystem makes the filesystem of a view, which has to stay open. What is damaged
@@ -58,7 +61,7 @@ func newFilesystem(view *cas.View, log io.Writer) (*filesystem, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look at blob: %w", err)
 		}
-		d := device{name: "the index", file: f, fd: int(f.Fd()), size: fi.Size()}
+		d := device{name: "the index", file: f, fd: int(f.Fd()), size: fi.Size(), recent: &recentReads{}}
 		if i > 0 {
 			entry := view.Devices()[i-1]
 			d.name = "blob sha256:" + entry.Tag

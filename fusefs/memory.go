@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -23,14 +24,20 @@ const (
 // A memoryLimit keeps the server small while it serves a large index.
 type memoryLimit struct {
 	requests atomic.Uint32
-	unload   func()   // takes the index out of memory
-	statm    *os.File // nil: no limit, which is no reason not to serve
+	unload   func()                  // takes the index out of memory
+	statm    atomic.Pointer[os.File] // nil: no limit, which is no reason not to serve
 }
+
+// settleAfter is when a server begins to keep itself small: not while someone waits for
+// its first answers. It has a few MB until then.
+const settleAfter = time.Second
 
 // start begins to look at the memory of this process. What opening the index has
 // brought in is let go of.
 func (m *memoryLimit) start() {
-	m.statm, _ = os.Open("/proc/self/statm")
+	if statm, err := os.Open("/proc/self/statm"); err == nil {
+		m.statm.Store(statm)
+	}
 	m.unload()
 }
 
@@ -67,17 +74,19 @@ func (l limitedUnion) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *
 
 // count counts a request.
 func (m *memoryLimit) count() {
-	if m.requests.Add(1)%checkEvery != 0 || m.statm == nil || m.mapped() < maxMapped {
+	if m.requests.Add(1)%checkEvery != 0 {
 		return
 	}
-	m.unload()
+	if statm := m.statm.Load(); statm != nil && mappedBytes(statm) >= maxMapped {
+		m.unload()
+	}
 }
 
-// mapped is how many bytes of files are mapped and in memory: proc_pid_statm(5), the
+// mappedBytes is how many bytes of files are mapped and in memory: proc_pid_statm(5), the
 // third number, in pages.
-func (m *memoryLimit) mapped() int {
+func mappedBytes(statm *os.File) int {
 	var buf [128]byte
-	n, err := m.statm.ReadAt(buf[:], 0)
+	n, err := statm.ReadAt(buf[:], 0)
 	fields := bytes.Fields(buf[:n])
 	if err != nil && n == 0 || len(fields) < 3 {
 		return 0

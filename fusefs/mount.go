@@ -22,12 +22,14 @@ type Mount struct {
 	server *server // that waits for the device, or nil
 	// handles says that the kernel makes file handles of what it shows.
 	handles bool
+	recipe  *recipe // nil if it cannot be recorded
 }
 
-// force makes tests take the ways of older kernels and of plain users.
+// force makes tests take the ways of older kernels, of plain users, and of plans.
 var force struct {
-	mount2 bool // mount(2) only (before Linux 5.2)
-	helper bool // no right to mount
+	mount2  bool // mount(2) only (before Linux 5.2)
+	helper  bool // no right to mount
+	awaited bool // a server of a run's beginning
 }
 
 // Open mounts the tree that layers (bottom first) make up, by a server process that
@@ -49,10 +51,14 @@ func (m *Mount) open(ctx context.Context, store *cas.Store, layers []digest.Dige
 	if m.device, err = openDevice(); err != nil {
 		return err
 	}
-	fd, err := mountDetached(m.device, &o)
+	made := &recipe{store: store, config: newConfig(store, layers, &o)}
+	fd, err := mountDetached(m.device, &o, made)
 	switch {
 	case err == nil:
 		m.Mount = mountfd.Of(fd)
+		if o.Upper == "" {
+			m.recipe = made
+		}
 	case errors.Is(err, unix.ENOSYS):
 		m.Mount = mountfd.Later(func(dir string) error { return m.attachDirect(ctx, dir, &o) })
 	case errors.Is(err, unix.EPERM):
@@ -63,7 +69,7 @@ func (m *Mount) open(ctx context.Context, store *cas.Store, layers []digest.Dige
 	default:
 		return classify(err)
 	}
-	if m.server, err = startServer(store, layers, &o); err != nil {
+	if m.server, err = startServer(&made.config, &o); err != nil {
 		return err
 	}
 	if m.FD() < 0 {
@@ -146,8 +152,8 @@ func superOptions() [][2]string {
 }
 
 // mountDetached gives a detached mount (fsopen(2), since Linux 5.2) of the filesystem
-// that is served at the device.
-func mountDetached(device int, o *Options) (int, error) {
+// that is served at the device. Made is told how.
+func mountDetached(device int, o *Options, made *recipe) (int, error) {
 	switch {
 	case force.mount2:
 		return -1, unix.ENOSYS
@@ -159,16 +165,15 @@ func mountDetached(device int, o *Options) (int, error) {
 		return -1, fmt.Errorf("fsopen %s: %w", fsType, err)
 	}
 	defer unix.Close(c)
-	options := append(superOptions(), [2]string{"fd", strconv.Itoa(device)}, [2]string{"subtype", subtype})
-	attrs := 0
+	made.options = append(superOptions(), [2]string{"subtype", subtype})
 	if o.Upper == "" {
-		options = append(options, [2]string{"ro", ""})
-		attrs = unix.MOUNT_ATTR_RDONLY
+		made.options = append(made.options, [2]string{"ro", ""})
+		made.attrs = unix.MOUNT_ATTR_RDONLY
 	}
 	if o.Source != "" {
-		options = append(options, [2]string{"source", o.Source})
+		made.options = append(made.options, [2]string{"source", o.Source})
 	}
-	for _, kv := range options {
+	for _, kv := range append(made.options, [2]string{"fd", strconv.Itoa(device)}) {
 		if kv[1] == "" {
 			err = unix.FsconfigSetFlag(c, kv[0])
 		} else {
@@ -181,7 +186,7 @@ func mountDetached(device int, o *Options) (int, error) {
 	if err := unix.FsconfigCreate(c); err != nil {
 		return -1, fmt.Errorf("mount FUSE: %w", err)
 	}
-	fd, err := unix.Fsmount(c, unix.FSMOUNT_CLOEXEC, attrs)
+	fd, err := unix.Fsmount(c, unix.FSMOUNT_CLOEXEC, made.attrs)
 	if err != nil {
 		return -1, fmt.Errorf("fsmount FUSE: %w", err)
 	}

@@ -11,10 +11,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	goruntime "runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/opencontainers/go-digest"
@@ -22,22 +24,22 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/fusefs/union"
+	"github.com/ihucos/plash/replay"
 )
 
 // Names under which the program is started again: first to start the server, so that
-// this is nobody's child whom its parent could wait for, and then to be it.
+// this is nobody's child whom its parent could wait for, and then to be it. Where package
+// replay begins before Go does, it makes the second of the first.
 const (
-	starterName = "plash-fuse-starter"
-	serverName  = "plash-fuse-server"
-	// ownMounts is the last argument of a server that has a mount namespace of its own.
-	ownMounts = "own-mounts"
+	starterName = replay.Detach
+	serverName  = replay.Serve
 )
 
 // Descriptors of both.
 const (
 	configFD = 3 + iota // a serverConfig as JSON comes in
 	socketFD            // the FUSE device comes in, a serverStatus as JSON goes out
-	firstFD             // what is open from here on is not for the server
+	firstFD             // what is open from here on is not for the server: replay.FirstFD
 )
 
 // A serverConfig tells a server what to serve.
@@ -49,6 +51,7 @@ type serverConfig struct {
 	Volatile    bool
 	Stacked     bool
 	Source      string
+	Awaited     bool // a command's start waits for what is asked first
 }
 
 // A serverStatus tells that the mount answers, or why it never will.
@@ -60,6 +63,12 @@ type serverStatus struct {
 // MaybeServe is for the first line of main. In a process that [Open] started it
 // serves the mount and does not return; else it does nothing.
 func MaybeServe() {
+	if s, ok := replay.Started(); ok {
+		if serveStarted(s) != nil {
+			os.Exit(1) // what the plan does next tells that the mount does not answer
+		}
+		os.Exit(0)
+	}
 	if len(os.Args) == 0 || os.Args[0] != starterName && os.Args[0] != serverName {
 		return
 	}
@@ -85,19 +94,18 @@ func detachServer() error {
 			unix.CloseOnExec(fd)
 		}
 	}
-	start := func(flags uintptr, more ...string) error {
-		args := append([]string{serverName}, os.Args[1:]...)
+	start := func(flags uintptr, mounts string) error {
 		cmd := &exec.Cmd{
-			Path: "/proc/self/exe", Args: append(args, more...), Env: []string{}, Dir: "/",
+			Path: "/proc/self/exe", Args: []string{serverName, os.Args[1], mounts}, Env: []string{}, Dir: "/",
 			Stderr:      os.Stderr,
 			ExtraFiles:  []*os.File{os.NewFile(configFD, "config"), os.NewFile(socketFD, "socket")},
 			SysProcAttr: &syscall.SysProcAttr{Setsid: true, Unshareflags: flags},
 		}
 		return cmd.Start()
 	}
-	err := start(unix.CLONE_NEWNS, ownMounts)
+	err := start(unix.CLONE_NEWNS, replay.OwnMounts)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) {
-		err = start(0)
+		err = start(0, "")
 	}
 	if err != nil {
 		return fmt.Errorf("start FUSE server: %w", err)
@@ -107,10 +115,11 @@ func detachServer() error {
 
 // serve is the life of a server.
 func serve(socket *os.File) error {
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP)
-	debug.SetGCPercent(50)
-	if err := closeInherited(); err != nil {
-		return fmt.Errorf("close what was inherited: %w", err)
+	ignoreSignals()
+	if !replay.Detached() {
+		if err := closeInherited(); err != nil {
+			return fmt.Errorf("close what was inherited: %w", err)
+		}
 	}
 	configFile := os.NewFile(configFD, "config")
 	var config serverConfig
@@ -120,8 +129,7 @@ func serve(socket *os.File) error {
 	if err := configFile.Close(); err != nil {
 		return err
 	}
-	out := &logger{out: os.Stderr, prefix: strings.TrimSpace("plash: " + config.Source)}
-	options := mountOptions(out)
+	out, options := config.mountOptions()
 	fs, closeFS, err := config.filesystem(out, options)
 	if err != nil {
 		return err
@@ -130,11 +138,14 @@ func serve(socket *os.File) error {
 	if err != nil {
 		return fmt.Errorf("wait for the mount: %w", err)
 	}
-	leaveMounts()
-	server, err := fuse.NewServer(fs, "/dev/fd/"+strconv.Itoa(device), options)
+	if len(os.Args) == 3 && os.Args[2] == replay.OwnMounts {
+		leaveMounts()
+	}
+	server, err := fuse.NewServer(fs, fuseFD(device), options)
 	if err != nil {
 		return fmt.Errorf("serve FUSE: %w", err)
 	}
+	sparePs()
 	status := serverStatus{Handles: server.KernelSettings().Flags64()&fuse.CAP_NO_EXPORT_SUPPORT == 0}
 	if err := json.NewEncoder(socket).Encode(status); err != nil {
 		return fmt.Errorf("tell that the mount answers: %w", err)
@@ -145,6 +156,50 @@ func serve(socket *os.File) error {
 	server.Serve()
 	return closeFS()
 }
+
+// sparePs lets Go run more threads than there are CPUs: go-fuse has one more of them wait for
+// requests than that, and one whose place to run (a "P" of Go's scheduler) is taken by
+// another that waits has to be woken for a second time when its request is there. Unpacking
+// a tar made a third of the futex(2) calls that it made without.
+func sparePs() { goruntime.GOMAXPROCS(goruntime.GOMAXPROCS(0) + 2) }
+
+// serveStarted is the life of a server that a plan has started. The device is mounted
+// already, and someone waits for its first answer.
+func serveStarted(s *replay.Server) error {
+	ignoreSignals()
+	var config serverConfig
+	if err := json.Unmarshal(s.Config, &config); err != nil {
+		return err
+	}
+	out, options := config.mountOptions()
+	fs, closeFS, err := config.filesystem(out, options)
+	if err != nil {
+		return err
+	}
+	server, err := fuse.NewServer(fs, fuseFD(s.Device), options)
+	if err != nil {
+		return err
+	}
+	time.AfterFunc(settleAfter, func() {
+		sparePs()
+		if s.OwnMounts {
+			leaveMounts()
+		}
+	})
+	server.Serve()
+	return closeFS()
+}
+
+// ignoreSignals has a terminal, and who ends all of a session, leave this process alone.
+func ignoreSignals() {
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP)
+}
+
+// gcPercent lets a server collect garbage when there is half as much of it as of the rest.
+const gcPercent = 50
+
+// fuseFD is how package fuse is told to take a device that is open and mounted.
+func fuseFD(device int) string { return "/dev/fd/" + strconv.Itoa(device) }
 
 // filesystem makes what is served. Its close ends what it does in the upper directory.
 func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.RawFileSystem, closeFS func() error, err error) {
@@ -169,6 +224,7 @@ func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.
 		}
 		u.Configure(o)
 		memory := &memoryLimit{unload: view.Unload}
+		debug.SetGCPercent(gcPercent)
 		memory.start()
 		return limitedUnion{u, memory}, u.Close, nil
 	}
@@ -176,9 +232,14 @@ func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.
 	if err != nil {
 		return nil, nil, err
 	}
-	r.memory.start()
-	// Requests leave little garbage, but buffers of maxRequest bytes.
-	debug.SetMemoryLimit(maxMapped)
+	r.pusher.on.Store(c.Awaited)
+	time.AfterFunc(settleAfter, func() {
+		r.pusher.on.Store(false)
+		r.memory.start()
+		debug.SetGCPercent(gcPercent)
+		// Requests leave little garbage, but buffers of maxRequest bytes.
+		debug.SetMemoryLimit(maxMapped)
+	})
 	o.RememberInodes = true // there is nothing to forget
 	o.EnableSymlinkCaching, o.ExplicitDataCacheControl = true, true
 	// With access control lists, the kernel asks for one of every file that another than its
@@ -198,9 +259,11 @@ func (c *serverConfig) view(store *cas.Store) (*cas.View, error) {
 	return store.View(context.Background(), c.Layers)
 }
 
-// mountOptions are what the kernel is told at first (INIT), whatever is served.
-func mountOptions(out io.Writer) *fuse.MountOptions {
-	return &fuse.MountOptions{
+// mountOptions are what the kernel is told at first (INIT), whatever is served, and
+// where damage is told.
+func (c *serverConfig) mountOptions() (io.Writer, *fuse.MountOptions) {
+	out := &logger{out: os.Stderr, prefix: strings.TrimSpace("plash: " + c.Source)}
+	return out, &fuse.MountOptions{
 		MaxWrite: maxRequest, MaxBackground: 64, CongestionThreshold: 64,
 		DisableSplice: true, // it is slower, and wants /dev/null
 		Logger:        log.New(out, "", 0),
@@ -211,14 +274,11 @@ func mountOptions(out io.Writer) *fuse.MountOptions {
 	}
 }
 
-// leaveMounts lets go of all mounts of the host, if this process has a mount
+// leaveMounts lets go of all mounts of the host, for a process that has a mount
 // namespace of its own: a server must not keep the namespace alive that its own mount is
 // in, nor any mount that someone wants to take away. What it needs is open, but for
 // /proc, which is all that its new root has.
 func leaveMounts() {
-	if len(os.Args) < 3 || os.Args[2] != ownMounts {
-		return
-	}
 	if enterProc() != nil {
 		return // the mounts of the host are kept busy, but served is what was asked for
 	}
@@ -280,7 +340,8 @@ func closeInherited() error {
 			continue
 		}
 		target, err := os.Readlink(filepath.Join(dir, name))
-		if err == nil && !strings.HasPrefix(target, "anon_inode:") {
+		// The limit of the cgroup is the Go runtime's too, which goes on reading it by number.
+		if err == nil && !strings.HasPrefix(target, "anon_inode:") && !strings.HasPrefix(target, "/sys/fs/cgroup/") {
 			unix.Close(fd)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/replay"
 )
 
 // A server is our side of a server that is not told yet what device to serve.
@@ -21,9 +22,17 @@ type server struct {
 	socket *os.File
 }
 
-// startServer starts a server for a stack of layers. It waits for the device, and
-// ends if we do before it has got one.
-func startServer(store *cas.Store, layers []digest.Digest, o *Options) (_ *server, err error) {
+// newConfig is for a stack of layers.
+func newConfig(store *cas.Store, layers []digest.Digest, o *Options) serverConfig {
+	return serverConfig{
+		Store: store.Dir(), Layers: layers, Places: o.Places, Source: o.Source,
+		Upper: o.Upper, Work: o.Work, Volatile: o.Volatile, Stacked: o.Stacked, Awaited: force.awaited,
+	}
+}
+
+// startServer starts a server. It waits for the device, and ends if we do before it has got
+// one.
+func startServer(config *serverConfig, o *Options) (_ *server, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make socket pair: %w", err)
@@ -46,7 +55,7 @@ func startServer(store *cas.Store, layers []digest.Digest, o *Options) (_ *serve
 	}
 	defer configIn.Close()
 	cmd := &exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{starterName, o.Source}, Env: []string{}, Dir: "/",
+		Path: "/proc/self/exe", Args: []string{starterName, o.Source, replay.OwnMounts}, Env: []string{}, Dir: "/",
 		ExtraFiles: []*os.File{configOut, theirs}, // configFD, socketFD
 	}
 	if o.Log != nil {
@@ -58,10 +67,7 @@ func startServer(store *cas.Store, layers []digest.Digest, o *Options) (_ *serve
 		return nil, fmt.Errorf("start FUSE server: %w", err)
 	}
 	// The starter ends when it has started the server; both hold the same pipe.
-	err = json.NewEncoder(configIn).Encode(serverConfig{
-		Store: store.Dir(), Layers: layers, Places: o.Places, Source: o.Source,
-		Upper: o.Upper, Work: o.Work, Volatile: o.Volatile, Stacked: o.Stacked,
-	})
+	err = json.NewEncoder(configIn).Encode(config)
 	waitErr := cmd.Wait()
 	if err == nil {
 		err = waitErr

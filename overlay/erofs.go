@@ -79,7 +79,7 @@ func mountIndex(s *cas.Store, ix *cas.Index, loop bool) (lw lower, err error) {
 		// EROFS takes plain files since Linux 6.12 (CONFIG_EROFS_FS_BACKED_BY_FILE);
 		// before, and on filesystems that it cannot read so, a block device is wanted.
 		if !errors.Is(err, unix.ENOTBLK) {
-			return lower{fd: fd, files: paths}, classify(err)
+			return lower{fd: fd, origin: erofsOrigin(paths)}, classify(err)
 		}
 	}
 	devices, err := attachLoops(paths)

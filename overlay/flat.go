@@ -21,14 +21,14 @@ import (
 type Flat struct {
 	// Below is what the layers below look like; nil: there are none.
 	Below *cas.View
-	// Recall tells what was asked for of a file, whose mode is given, and what its
-	// filesystem could not hold; nil: nothing is known.
-	Recall func(id FileID, mode uint32) (Remembered, bool)
+	// Recall tells what was asked for of a file, and what its filesystem could not hold; nil:
+	// nothing is known.
+	Recall func(FileID) (Remembered, bool)
 }
 
 // OpenFlat opens the layers below for [Flat]. The caller closes it.
 func OpenFlat(
-	ctx context.Context, s *cas.Store, layers []Layer, recall func(id FileID, mode uint32) (Remembered, bool),
+	ctx context.Context, s *cas.Store, layers []Layer, recall func(FileID) (Remembered, bool),
 ) (*Flat, error) {
 	f := &Flat{Recall: recall}
 	if len(layers) == 0 {
@@ -54,7 +54,9 @@ type Remembered struct {
 	// file stands for, else 0.
 	Device       byte
 	Major, Minor uint32
-	Xattrs       []tarstream.Xattr // in the place of those that it has
+	// Xattrs are in the place of those that it has. One without a value (nil) says that the file's own is
+	// right, or that it has none.
+	Xattrs []tarstream.Xattr
 }
 
 // root tells whether the file was given to root and its group, or to nobody.
@@ -101,25 +103,28 @@ func (p *packer) flatten(e *tarstream.Entry, dirfd int, path string, m marks) er
 		if err != nil {
 			return fmt.Errorf("identify: %w", err)
 		}
-		asked, _ = p.flat.Recall(id, e.Mode)
+		asked, _ = p.flat.Recall(id)
 	}
 	if asked.Device != 0 && e.Type == tarstream.TypeReg {
 		e.Type, e.Size = asked.Device, 0
 		e.Devmajor, e.Devminor = asked.Major, asked.Minor
 	}
-	e.Xattrs = mergeXattrs(e.Xattrs, asked.Xattrs)
-	// A new file that only had what could be seen of the old one is its successor: passwd,
-	// sed -i and cp -p give the new file the owner that they saw.
-	copied := m.origin || e.Type == tarstream.TypeDir && !m.opaque
-	if !copied && asked.root() {
-		asked.UID, asked.GID = nil, nil
+	was, err := p.entryBelow(e)
+	if err != nil {
+		return err
 	}
-	if asked.UID == nil || asked.GID == nil {
-		was, err := p.ownerBelow(e)
-		if err != nil {
+	copied := m.origin || e.Type == tarstream.TypeDir && !m.opaque
+	if copied {
+		if err := p.inheritXattrs(e, &was, &asked); err != nil {
 			return err
 		}
-		e.UID, e.GID = was.UID, was.GID
+	}
+	e.Xattrs = mergeXattrs(e.Xattrs, asked.Xattrs, e.Mode)
+	e.UID, e.GID = was.UID, was.GID
+	if !copied && asked.root() {
+		// A new file that only had what could be seen of the old one is its successor: passwd,
+		// sed -i and cp -p give the new file the owner that they saw.
+		return p.likeOriginal(e)
 	}
 	if asked.UID != nil {
 		e.UID = *asked.UID
@@ -130,16 +135,57 @@ func (p *packer) flatten(e *tarstream.Entry, dirfd int, path string, m marks) er
 	return nil
 }
 
-// mergeXattrs gives the attributes that a file has with those that it should have, and
-// a file capability in the form that is not bound to a namespace.
-func mergeXattrs(have, want []tarstream.Xattr) []tarstream.Xattr {
+// likeOriginal gives a new file NAME- the owner that NAME has below, if there is one: passwd and its kin
+// keep the old version so, as a copy with the owner that they saw.
+func (p *packer) likeOriginal(e *tarstream.Entry) error {
+	name, backup := strings.CutSuffix(e.Name, "-")
+	if !backup || e.Type != tarstream.TypeReg {
+		return nil
+	}
+	original, err := p.entryBelow(&tarstream.Entry{Name: name, Type: e.Type})
+	if err == nil && original.Mode != 0 {
+		e.UID, e.GID = original.UID, original.GID
+	}
+	return err
+}
+
+// inheritXattrs gives a file that was copied up the attributes that it had below and that the upper
+// directory may not hold, if its content is what it was.
+func (p *packer) inheritXattrs(e *tarstream.Entry, was *erofs.Inode, asked *Remembered) error {
+	if was.Mode == 0 || e.Type == tarstream.TypeReg &&
+		(was.Size != e.Size || was.MtimeSec != e.MtimeSec || was.MtimeNsec != e.MtimeNsec) {
+		return nil
+	}
+	below, err := p.flat.Below.Xattrs(was)
+	if err != nil {
+		return fmt.Errorf("read attributes in the layers below: %w", err)
+	}
+	for _, x := range below {
+		_, mark := overlayMark(x.Name)
+		same := func(h tarstream.Xattr) bool { return h.Name == x.Name }
+		if !mark && !flatXattr(x.Name) && !slices.ContainsFunc(e.Xattrs, same) && !slices.ContainsFunc(asked.Xattrs, same) {
+			e.Xattrs = append(e.Xattrs, tarstream.Xattr{Name: x.Name, Value: x.Value})
+		}
+	}
+	return nil
+}
+
+// mergeXattrs gives the attributes that a file of a mode has with those that it should have, a file
+// capability in the form that is not bound to a namespace.
+func mergeXattrs(have, want []tarstream.Xattr, mode uint32) []tarstream.Xattr {
 	for _, x := range want {
+		if x.Value == nil {
+			continue
+		}
 		have = slices.DeleteFunc(have, func(h tarstream.Xattr) bool { return h.Name == x.Name })
 		have = append(have, x)
 	}
 	for i, x := range have {
-		if x.Name == "security.capability" {
+		switch x.Name {
+		case xattrCapability:
 			have[i].Value = plainCapability(x.Value)
+		case xattrACL:
+			have[i].Value = aclWithMode(x.Value, mode)
 		}
 	}
 	slices.SortFunc(have, func(a, b tarstream.Xattr) int { return strings.Compare(a.Name, b.Name) })
@@ -162,9 +208,9 @@ func plainCapability(v []byte) []byte {
 	return v
 }
 
-// ownerBelow finds who the entry of this path and type belongs to in the layers below; root
-// if there is none.
-func (p *packer) ownerBelow(e *tarstream.Entry) (erofs.Inode, error) {
+// entryBelow finds the file of an entry's path and type in the layers below; if there is none, one of
+// mode 0 that belongs to root.
+func (p *packer) entryBelow(e *tarstream.Entry) (erofs.Inode, error) {
 	none := erofs.Inode{}
 	if p.flat.Below == nil {
 		return none, nil

@@ -116,27 +116,26 @@ func Open(ctx context.Context, s *cas.Store, layers []Layer, o Options) (*Mount,
 	return m, nil
 }
 
-// OpenOn mounts an overlayfs on a tree that is mounted already, detached, and that
-// base is a descriptor of: another filesystem's view of a container. The mount is
-// attached for good where the kernel cannot clone it (before Linux 6.15); base is
-// the caller's to close. Options.Backend means nothing here.
+// OpenOn mounts an overlayfs on a tree that is mounted already, detached: another
+// filesystem's view of a container. The mount is
+// attached for good where the kernel cannot clone it (before Linux 6.15).
+// Options.Backend means nothing here.
 //
-// Forgetful says that base cannot be asked for a file by a handle, though the kernel
-// thinks so. Then each layer's files have an st_dev of their own: that makes overlayfs
+// Where the base has handles, each layer's files have an st_dev of their own: that makes overlayfs
 // do without handles of a filesystem without UUID (fs/overlayfs/super.c,
 // ovl_lower_uuid_ok).
-func OpenOn(base int, forgetful bool, o Options) (*Mount, error) {
+func OpenOn(base Base, o Options) (*Mount, error) {
 	if (o.Upper == "") != (o.Work == "") {
 		return nil, errors.New("mount container: upper and work directory belong together")
 	}
-	fd, err := unix.FcntlInt(uintptr(base), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := unix.FcntlInt(uintptr(base.FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("mount overlayfs: %w", err)
 	}
-	l := lowers{{fd: fd}}
+	l := lowers{{fd: fd, origin: &origin{base.Recorded, base.Record, base.RecordReady}}}
 	defer l.close()
 	x := xinoOn
-	if forgetful {
+	if base.Handles() {
 		x = xinoAuto
 	}
 	return openOverlay(&l, &o, x)

@@ -107,7 +107,7 @@ func (c *changes) asBefore(compare *comparer, d *difference) (bool, error) {
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
-	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Nlink >= uint64(in.Nlink) {
+	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || uint64(st.Nlink) >= uint64(in.Nlink) {
 		return false, err
 	}
 	return compare.file(fd, name, d.nid)

@@ -6,10 +6,31 @@ import (
 	"github.com/ihucos/plash/replay"
 )
 
-// A recipe is what a mount was made of: indexes mounted from plain files, and an
-// overlayfs on them.
+// An origin is what a layer of an overlayfs was made of, where the same calls make it again.
+type origin struct {
+	files  func() []string // that it depends on; nil if it cannot be made again
+	record func(*replay.Plan) replay.Slot
+	ready  func(*replay.Plan, replay.Slot) // what is better done before overlayfs asks; or nil
+}
+
+// A Base is a tree that is mounted, detached, by another package: see [OpenOn].
+type Base interface {
+	// FD is a descriptor of the mount, which is the caller's to close.
+	FD() int
+	// Handles says that the tree cannot be asked for a file by a handle, though the kernel
+	// thinks so.
+	Handles() bool
+	// Recorded is as that of [Mount].
+	Recorded() []string
+	// Record adds the system calls to a plan that make a mount like this, and gives the slot
+	// of its descriptor. RecordReady adds what is better done before overlayfs asks it.
+	Record(p *replay.Plan) replay.Slot
+	RecordReady(p *replay.Plan, mount replay.Slot)
+}
+
+// A recipe is what a mount was made of: an overlayfs on layers that can be made again.
 type recipe struct {
-	layers      [][]string // of each layer, top first, the index and its blobs
+	layers      []origin // top first
 	upper, work string
 	volatile    bool
 	options     [][2]string
@@ -22,39 +43,22 @@ func (l *lowers) recipe(o *Options, x xino) *recipe {
 	}
 	r := &recipe{upper: o.Upper, work: o.Work, volatile: o.Volatile, options: overlayOptions(o, x)}
 	for _, lw := range *l {
-		if lw.files == nil {
+		if lw.origin == nil {
 			return nil
 		}
-		for _, f := range lw.files {
-			if len(f) > maxString {
-				return nil
-			}
-		}
-		r.layers = append(r.layers, lw.files)
+		r.layers = append(r.layers, *lw.origin)
 	}
 	return r
 }
 
-// Recorded gives the files that the mount was made of and that Record names, nil
-// if it cannot be recorded.
-func (m *Mount) Recorded() []string {
-	if m.recipe == nil {
-		return nil
+// erofsOrigin is the origin of an index, the first file, that was mounted with its blobs.
+func erofsOrigin(files []string) *origin {
+	for _, f := range files {
+		if len(f) > maxString {
+			return nil
+		}
 	}
-	var all []string
-	for _, files := range m.recipe.layers {
-		all = append(all, files...)
-	}
-	return all
-}
-
-// Record adds the system calls to a plan that make a mount like this, and gives the
-// slot of its descriptor. The mount must be one that has Recorded files; its upper
-// and work directory are there when the calls are made.
-func (m *Mount) Record(p *replay.Plan) replay.Slot {
-	r := m.recipe
-	var lower []replay.Slot
-	for _, files := range r.layers {
+	return &origin{files: func() []string { return files }, record: func(p *replay.Plan) replay.Slot {
 		c := recordFS(p, "erofs")
 		for i, f := range files {
 			key := "device"
@@ -64,18 +68,69 @@ func (m *Mount) Record(p *replay.Plan) replay.Slot {
 			c.setString(key, f)
 		}
 		c.setFlag("ro")
-		lower = append(lower, c.mount(unix.MOUNT_ATTR_RDONLY))
+		return c.mount(unix.MOUNT_ATTR_RDONLY)
+	}}
+}
+
+// dirOrigin is the origin of a directory.
+func dirOrigin(path string) *origin {
+	return &origin{files: func() []string { return []string{path} }, record: func(p *replay.Plan) replay.Slot { return recordDir(p, path) }}
+}
+
+func recordDir(p *replay.Plan, path string) replay.Slot {
+	return p.CallKeep(unix.SYS_OPENAT, replay.Number(unix.AT_FDCWD), replay.String(path),
+		replay.Number(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC))
+}
+
+// Recorded gives the files that the mount was made of and that Record names, nil
+// if it cannot be recorded.
+func (m *Mount) Recorded() []string {
+	if m.recipe == nil {
+		return nil
+	}
+	var all []string
+	for _, l := range m.recipe.layers {
+		files := l.files()
+		if files == nil {
+			return nil
+		}
+		all = append(all, files...)
+	}
+	return all
+}
+
+// RecordLayers adds the system calls to a plan that make the layers of a mount like this,
+// which must have Recorded files. What has a server of its own then starts it beside what
+// comes next.
+func (m *Mount) RecordLayers(p *replay.Plan) []replay.Slot {
+	var layers []replay.Slot
+	for _, l := range m.recipe.layers {
+		layers = append(layers, l.record(p))
+	}
+	return layers
+}
+
+// Record adds the system calls that make a mount like this on its layers, and gives the
+// slot of its descriptor. Its upper and work directory are there when the calls are made.
+func (m *Mount) Record(p *replay.Plan, layers []replay.Slot) replay.Slot {
+	r := m.recipe
+	for i, l := range r.layers {
+		if l.ready != nil {
+			l.ready(p, layers[i])
+		}
 	}
 	c := recordFS(p, "overlay")
-	for _, l := range lower {
+	for _, l := range layers {
 		c.setFD("lowerdir+", l)
 	}
-	for _, d := range [][2]string{{"upperdir", r.upper}, {"workdir", r.work}} {
-		c.setFD(d[0], p.CallKeep(unix.SYS_OPENAT, replay.Number(unix.AT_FDCWD), replay.String(d[1]),
-			replay.Number(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)))
-	}
+	c.setFD("upperdir", recordDir(p, r.upper))
+	c.setFD("workdir", recordDir(p, r.work))
 	for _, kv := range r.options {
-		c.setString(kv[0], kv[1])
+		if kv[1] == "" {
+			c.setFlag(kv[0])
+		} else {
+			c.setString(kv[0], kv[1])
+		}
 	}
 	if r.volatile {
 		c.setFlag("volatile")

@@ -50,7 +50,11 @@ type scanner struct {
 	ctx  context.Context
 	root int
 	dev  [2]uint32 // device of the root
-	ix   *erofs.Image
+	// looseDirs says that directories' inode numbers may change by themselves, as on an
+	// overlayfs over several filesystems (Documentation/filesystems/overlayfs.rst, "Inode
+	// properties"). The ctime has to do.
+	looseDirs bool
+	ix        *erofs.Image
 	// stamps are those that entries should have. Without trust, an entry with another
 	// one is not as it was; with trust, all that has the right type is taken for
 	// right, and its stamp is put there.
@@ -86,8 +90,17 @@ func (s *scanner) all() ([]difference, error) {
 		return nil, fmt.Errorf("look at tree: %w", err)
 	}
 	s.dev = [2]uint32{st.Dev_major, st.Dev_minor}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(s.root, &fs); err != nil {
+		return nil, fmt.Errorf("look at tree: %w", err)
+	}
+	s.looseDirs = uint32(fs.Type) == unix.OVERLAYFS_SUPER_MAGIC
 	job := scanJob{spot: rootSpot, nid: s.ix.Root(), list: true}
-	if is := stampOf(&st); s.trust {
+	is := stampOf(&st)
+	if s.looseDirs && !s.trust {
+		is.ino = s.stamps.root.ino
+	}
+	if s.trust {
 		s.stamps.root = is
 	} else if job.list = is != s.stamps.root; job.list {
 		s.note(job, difference{spot: rootSpot, kind: changed, nid: s.ix.Root(), dir: true})
@@ -206,8 +219,11 @@ func (s *scanner) entry(in scanJob, fd int, e erofs.Dirent, want *stamp, pos int
 		return fmt.Errorf("%q: %w", name, ErrMounted)
 	}
 	is := stampOf(&st)
+	if s.looseDirs && d.dir && !s.trust {
+		is.ino = want.ino
+	}
 	sameType := uint8(st.Mode&unix.S_IFMT>>12) == e.Type
-	doubts := s.trust && (in.doubts || slices.Contains(s.doubtful, d.path))
+	doubts := s.trust && (in.doubts || slices.Contains(s.doubtful, d.path) || st.Attributes&forbidding != 0)
 	switch {
 	case !sameType || !s.trust && (is.ino != want.ino || bornSince(&st, want)):
 		d.kind = replaced
@@ -226,6 +242,10 @@ func (s *scanner) entry(in scanJob, fd int, e erofs.Dirent, want *stamp, pos int
 	}
 	return nil
 }
+
+// forbidding are the attributes of chattr(1) that no layer has, and that would keep who
+// gets the tree from changing it.
+const forbidding = unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND
 
 // compare reads a file that has the right stamp.
 func (s *scanner) compare(in scanJob, fd int, d difference, name string, c *comparer) error {

@@ -21,9 +21,8 @@ type lower struct {
 	// that it is in use.
 	dir  bool
 	name string // for mount tables that cannot show the path
-	// files are the index and the blobs that a detached mount was made of, where
-	// that can be done again: nil for loop devices and everything else.
-	files []string
+	// origin is nil where the layer cannot be made again by recorded calls.
+	origin *origin
 }
 
 // lowers are the layers of an overlayfs, top first. The overlayfs takes private
@@ -43,7 +42,7 @@ func (l *lowers) addDir(path, name string) error {
 	if err != nil {
 		return &os.PathError{Op: "open layer", Path: path, Err: err}
 	}
-	*l = append(*l, lower{fd: fd, dir: true, name: name})
+	*l = append(*l, lower{fd: fd, dir: true, name: name, origin: dirOrigin(path)})
 	return nil
 }
 

@@ -251,6 +251,7 @@ func TestTreeConform(t *testing.T) {
 					last = newTestTree(tb, s.Store, layers, filepath.Join(s.Dir(), fmt.Sprint("copy", n)), nil)
 				} else {
 					next := openTestTree(tb, s.Store, layers, last.dir)
+					immutable(filepath.Join(last.dir, firstEntry(tb, last.dir)))
 					must(tb, next.withBin(func(bin func() (*os.File, error)) error { return next.Adopt(context.Background(), nil, bin) }))
 					next.settle()
 					last = next
@@ -268,4 +269,32 @@ func TestTreeConform(t *testing.T) {
 			treetest.ConformWriting(t, write, s.mounter(EROFS))
 		})
 	}
+}
+
+// FuzzDecodeManifest: whatever it is given, it gives an error or what can be written again.
+func FuzzDecodeManifest(f *testing.F) {
+	m := newManifest()
+	m.root = stamp{2, 3}
+	m.dirs[7] = []stamp{{1, -1}, {}}
+	m.dirs[9] = nil
+	f.Add(m.Encode())
+	f.Add([]byte(manifestFormat))
+	f.Add(append(m.Encode(), make([]byte, 16)...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := DecodeManifest(b)
+		if err != nil {
+			return
+		}
+		again, err := DecodeManifest(m.Encode())
+		if err != nil || len(again.dirs) != len(m.dirs) || again.root != m.root {
+			t.Errorf("%v: %+v", err, again)
+		}
+	})
+}
+
+func firstEntry(tb testing.TB, dir string) string {
+	tb.Helper()
+	entries, err := os.ReadDir(dir)
+	must(tb, err)
+	return entries[0].Name()
 }

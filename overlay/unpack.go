@@ -124,6 +124,9 @@ func unpackLayers(ctx context.Context, s *cas.Store, layers []Layer, flat bool) 
 		_, err := os.Lstat(filepath.Join(s.Dir(), unpackedChains, cas.ChainID(chain).Encoded()))
 		return err == nil
 	})
+	if merged < len(layers) && !canWhiteout(s) {
+		merged = len(layers)
+	}
 	var dirs []string
 	for i := len(layers) - 1; i >= merged; i-- {
 		d := layers[i].Digest

@@ -12,7 +12,11 @@ import (
 	"github.com/ihucos/plash/cas/tarstream"
 )
 
-const xattrACLDefault = "system.posix_acl_default"
+const (
+	xattrACL        = "system.posix_acl_access"
+	xattrACLDefault = "system.posix_acl_default"
+	xattrCapability = "security.capability"
+)
 
 // xattrMax is the most that a list of attribute names and a value can be long
 // (XATTR_LIST_MAX and XATTR_SIZE_MAX of linux/limits.h, for all filesystems).
@@ -114,7 +118,7 @@ func (m *marks) set(mark, name, value string) {
 // security.evm, system.nfs4_acl, …) means nothing elsewhere.
 func layerXattr(name string) bool {
 	switch name {
-	case "security.capability", "system.posix_acl_access", xattrACLDefault:
+	case xattrCapability, xattrACL, xattrACLDefault:
 		return true
 	}
 	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")

@@ -106,7 +106,7 @@ func fit(args []string, env environment) bool {
 }
 
 // longest is as long as every string that is added to an environment.
-const longest = Var + "=" + NotExec + "\x00"
+const longest = Var + "=" + Stale + "\x00"
 
 // list makes a list of strings: of all but the variable skip, and of one more that
 // is not empty. It returns where the addresses are.

@@ -16,6 +16,9 @@ import "unsafe"
 // entered tells that the program began with beforeGo.
 var entered bool
 
+// Early tells whether this package begins before Go does, and plans for users can be followed.
+func Early() bool { return entered }
+
 // beforeGo is a variable because assembly cannot call a function that takes its
 // arguments in registers by its name, and the other way needs thread-local storage.
 var beforeGo = first
@@ -25,7 +28,11 @@ func first(stack *vector) {
 	args := stack.strings(1)
 	env := stack.strings(args + 1)
 	if args < len(words) && env < len(words) {
+		detach(words.slice(1, args))
 		start(words.slice(1, args), words.slice(args+1, env))
+		if replayer.serving {
+			stack.disguise(args, env)
+		}
 	}
 	noteIgnored()
 }

@@ -3,6 +3,8 @@
 package replay
 
 import (
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -86,6 +88,38 @@ func TestAfterEntry(t *testing.T) {
 	}
 }
 
+// TestDetach: the program that was started has ended when its server goes on.
+func TestDetach(t *testing.T) {
+	here, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	files := slices.Repeat([]*os.File{in}, 20) // Go opens some of its own
+	cmd := &exec.Cmd{Path: program(t, goruntime.GOARCH), Args: []string{Detach, "source", OwnMounts}, Env: []string{}, Stdout: in, ExtraFiles: files}
+	err = cmd.Run()
+	in.Close()
+	said, readErr := io.ReadAll(out)
+	if err != nil || readErr != nil {
+		t.Fatal(err, readErr)
+	}
+	own := OwnMounts
+	if os.Geteuid() != 0 {
+		own = ""
+	}
+	got, mounts, _ := strings.Cut(string(said), " mnt:")
+	if want := fmt.Sprintf("[\"source\" %q] true true bad file descriptor", own); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if same := "mnt:"+strings.TrimSpace(mounts) == here; same != (own == "") {
+		t.Errorf("mount namespace %s, the starter's is %s", mounts, here)
+	}
+}
+
 func TestVector(t *testing.T) {
 	var v vector
 	for i, s := range []string{"", "plash\x00", "\x00", "", "A=b\x00c"} {
@@ -107,4 +141,41 @@ func TestVector(t *testing.T) {
 	}
 	beforeGo(&v) // does nothing, but is used
 	entered = false
+}
+
+// TestDisguise: what a server has of its caller's arguments and variables is its title.
+func TestDisguise(t *testing.T) {
+	title = []byte("server of 1")
+	defer func() { title = nil }()
+	for _, c := range []struct {
+		args, env int
+		mem, want string
+	}{
+		{3, 2, "plash-run\x001\x00true\x00A=b\x00HOME=/x\x00", "server of 1"},
+		{3, 0, "plash-run\x001\x00true\x00", "server of 1"},
+		{1, 0, "plash\x00", "serve"},
+	} {
+		mem := []byte(c.mem)
+		var v vector
+		at, place := 0, 1
+		for i := range c.args + c.env {
+			if i == c.args {
+				place++
+			}
+			v[place] = &mem[at]
+			at += strings.IndexByte(c.mem[at:], 0) + 1
+			place++
+		}
+		args := v.strings(1)
+		env := v.strings(args + 1)
+		v.disguise(args, env)
+		if got := strings.TrimRight(string(mem), "\x00"); got != c.want || len(got) == len(mem) {
+			t.Errorf("%q became %q", c.mem, mem)
+		}
+		for i := 2; i < env; i++ {
+			if v[i] != nil && v[i] != &mem[len(mem)-1] {
+				t.Errorf("%q: string %d is something", c.mem, i)
+			}
+		}
+	}
 }

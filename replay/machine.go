@@ -10,7 +10,11 @@ type machine struct {
 	do        func(number, a, b, c, d, e, f uintptr) uintptr // makes a system call
 	slots     [Slots]uintptr
 	committed bool
-	broken    bool // the plan is not well formed
+	entered   bool    // the root is another one
+	serving   bool    // this process is the server of a mount that the plan has made
+	broken    bool    // the plan is not well formed
+	child     uintptr // that is to be waited for
+	undo      uintptr // the path of a directory on which something is mounted
 }
 
 // buffer is what calls of a plan may fill.
@@ -34,6 +38,13 @@ func (m *machine) run(env environment) bool {
 			ok = is == set && value == view(m.text())
 		case opCommit:
 			m.committed, ok = true, true
+		case opEnter:
+			m.entered, ok = true, true
+		case opUndo:
+			dir := m.text()
+			m.undo, ok = address(dir), !m.broken
+		case opServe:
+			ok = m.serve()
 		}
 		if !ok || m.broken {
 			return false
@@ -110,9 +121,29 @@ func (m *machine) argument() uintptr {
 		}
 	case argBuffer:
 		return address(buffer[:])
+	case argDecimal:
+		if s := m.take(1)[0]; s < Slots {
+			return decimal(m.slots[s])
+		}
 	}
 	m.broken = true
 	return 0
+}
+
+// digits is what decimal returns the address of.
+var digits [24]byte
+
+// decimal is the address of a number as text.
+func decimal(n uintptr) uintptr {
+	i := len(digits) - 1 // where the zero is
+	for i > 0 {
+		i--
+		digits[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			break
+		}
+	}
+	return address(digits[i:])
 }
 
 // failed tells whether the result of a system call is an error: -4095 to -1.

@@ -251,3 +251,72 @@ func TestList(t *testing.T) {
 		t.Error("too much is said to fit")
 	}
 }
+
+// TestServe: who replays the plan goes on without the device, and its grandchild is the
+// server.
+func TestServe(t *testing.T) {
+	var p Plan
+	device := p.CallKeep(257)
+	p.Call(7, device.Decimal())
+	p.Serve(device, Serve+" x", []byte(`{"a":1}`))
+	p.Call(8)
+	for _, c := range []struct {
+		name    string
+		forks   []int
+		want    []uintptr // system calls
+		ok      bool
+		serving bool
+	}{
+		{"parent", []int{50}, []uintptr{257, 7, sysClone, sysClose, 8, sysWait4}, true, false},
+		{"no child", []int{-11}, []uintptr{257, 7, sysClone}, false, false},
+		{"server", []int{0, 0}, []uintptr{
+			257, 7, sysClone, sysClone, sysSetsid, sysUnshare, sysOpenat, sysDup3, sysDup3, sysStatx,
+			sysDup3, sysCloseRange, sysChdir, sysPrctl,
+		}, false, true},
+	} {
+		forks := c.forks
+		var got []uintptr
+		var texts []string
+		m := &machine{plan: ops(t, &p)}
+		m.do = func(number, a, _, _, _, _, _ uintptr) uintptr {
+			got = append(got, number)
+			switch number {
+			case 257:
+				return 19
+			case 7:
+				texts = append(texts, string(digits[a-address(digits[:]):]))
+			case sysClone:
+				r := forks[0]
+				forks = forks[1:]
+				return uintptr(r)
+			case sysStatx:
+				buffer[28], buffer[29] = 0, 0o100000>>8
+			}
+			return 0
+		}
+		ok := m.run(nil)
+		if m.wait(); ok != c.ok || m.serving != c.serving || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, serving %v, calls %d, want %d", c.name, ok, m.serving, got, c.want)
+		}
+		if len(texts) != 1 || texts[0] != "19\x00" {
+			t.Errorf("%s: the device is %q", c.name, texts)
+		}
+		if m.serving {
+			s, ok := Started()
+			if !ok || string(s.Config) != `{"a":1}` || s.Device != deviceFD || !s.OwnMounts || string(title) != Serve+" x" {
+				t.Errorf("%s: %+v, called %q", c.name, s, title)
+			}
+		} else if m.slots[device] != none && ok {
+			t.Errorf("%s: the device is open", c.name)
+		}
+	}
+	served, title, detached = Server{}, nil, false
+}
+
+func TestDecimal(t *testing.T) {
+	for n, want := range map[uintptr]string{0: "0\x00", 9: "9\x00", 10: "10\x00", 1048575: "1048575\x00", ^uintptr(0): "18446744073709551615\x00"} {
+		if got := string(digits[decimal(n)-address(digits[:]):]); got != want {
+			t.Errorf("%d: %q", n, got)
+		}
+	}
+}

@@ -12,7 +12,15 @@ const (
 	sysGetcwd      = 79
 	sysChdir       = 80
 	sysFchdir      = 81
+	sysClone       = 56
 	sysExecve      = 59
+	sysPrctl       = 157
+	sysSetsid      = 112
+	sysUmount2     = 166
+	sysUnshare     = 272
+	sysCloseRange  = 436
+	sysWait4       = 61
+	sysDup3        = 292
 	sysGetuid      = 102
 	sysGeteuid     = 107
 	sysChroot      = 161

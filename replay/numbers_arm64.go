@@ -17,7 +17,15 @@ const (
 	sysRtSigaction = 134
 	sysGetuid      = 174
 	sysGeteuid     = 175
+	sysClone       = 220
 	sysExecve      = 221
+	sysPrctl       = 167
+	sysSetsid      = 157
+	sysUmount2     = 39
+	sysUnshare     = 97
+	sysCloseRange  = 436
+	sysWait4       = 260
+	sysDup3        = 24
 	sysSetns       = 268
 	sysExecveat    = 281
 	sysStatx       = 291

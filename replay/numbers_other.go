@@ -11,3 +11,15 @@ const (
 
 // RestoreIgnored has nothing to restore.
 func RestoreIgnored() {}
+
+// Ignored knows nothing.
+func Ignored(int) bool { return false }
+
+// Detached is for servers that a plan or this package's beginning has made: there are none.
+func Detached() bool { return false }
+
+// Started is as Detached.
+func Started() (s *Server, ok bool) { return nil, false }
+
+// Early tells that nothing begins before Go.
+func Early() bool { return false }

@@ -35,6 +35,9 @@ type Slot byte
 // Arg is the kept result as an argument.
 func (s Slot) Arg() Arg { return Arg{argSlot, byte(s)} }
 
+// Decimal is the address of the kept result as text.
+func (s Slot) Decimal() Arg { return Arg{argDecimal, byte(s)} }
+
 // Call adds a system call that must not fail.
 func (p *Plan) Call(number uintptr, args ...Arg) {
 	p.call(number, args, expectSuccess, 0, noSlot)
@@ -84,6 +87,23 @@ func (p *Plan) Env(name, value string, set bool) {
 
 // Commit ends the part of the plan that only looks.
 func (p *Plan) Commit() { p.ops = append(p.ops, opCommit) }
+
+// Enter says that the calls before it have made the container's root that of the process.
+func (p *Plan) Enter() { p.ops = append(p.ops, opEnter) }
+
+// Undo has what is mounted on a directory taken away if the plan fails later, where it leaves
+// the mount namespace that it has made to what comes after.
+func (p *Plan) Undo(dir string) { p.ops = append(append(p.ops, opUndo), String(dir)...) }
+
+// Serve starts the server of a FUSE device, which the plan loses: a process that is told by
+// [Started]. Title is what ps(1) shows of it.
+func (p *Plan) Serve(device Slot, title string, config []byte) {
+	p.ops = append(p.ops, opServe, byte(device))
+	for _, a := range []Arg{String(title), Bytes(config)} {
+		p.broke = p.broke || len(a) == 0
+		p.ops = append(p.ops, a...)
+	}
+}
 
 // Encode gives the file's content, nil if there is too much in the plan.
 func (p *Plan) Encode() []byte {

@@ -16,26 +16,33 @@
 //   - A plan begins with what must still be so (the boot, the index files, the
 //     environment, an empty scratch directory, the locks of the store). If
 //     anything is not, nothing has happened and the program goes on as ever.
-//   - If a call fails later, or the command cannot be executed, the program is
-//     started again in the namespace and directory that it was called in, and is
-//     told to do without a plan. So all messages come from the usual place.
+//   - If a call fails later, the program is started again in the namespace and directory
+//     that it was called in, and is told to do without a plan; if the command cannot be
+//     executed, in the container, as [Inside]. So all messages come from the usual place.
 //   - What is handed to the kernel lies in static buffers, or is a constant or a
 //     string of the process itself, so that its address stays what it is.
+//   - The server of a mount that a plan makes is forked off in its middle and goes on into Go
+//     as what [Started] gives; nothing else comes back from a plan.
 //
-// It does only what plash-run NUMBER [--] CMD… does as root; every other command
-// line is left alone.
+// It does only what plash-run NUMBER [--] CMD… does; every other command line is left alone.
+// The plans of plain users begin with a user namespace, which a process with threads cannot
+// enter: they are followed only before Go starts. From that namespace there is no way back,
+// so if a call fails in there, the program is started again where it is.
 package replay
 
 // Var is the environment variable that tells the program to do without plans: "off"
-// by the user, or one of the values below by this package, which [Exec] of package
+// by the user, or "stale" by this package, which [Exec] of package
 // runtime takes out of the command's environment.
 const Var = "PLASH_REPLAY"
 
 const (
-	Off     = "off"
-	Stale   = "stale"   // a call of the plan failed: a new plan is wanted
-	NotExec = "notexec" // the command could not be executed
+	Off   = "off"
+	Stale = "stale" // a call of the plan failed: a new plan is wanted
 )
+
+// Inside is the name under which the program is started, in the container's root, where the
+// command that its arguments are could not be executed.
+const Inside = "plash-inside"
 
 // FileName is the name of a plan, in the directory that records the container.
 const FileName = "replay"
@@ -43,7 +50,7 @@ const FileName = "replay"
 // magic begins a plan and tells the version of the format, and whose system calls
 // these are. It is followed by the length of the whole and a checksum of what comes behind that, 4 bytes each.
 const (
-	magic      = "plash-replay 1 " + arch + "\n"
+	magic      = "plash-replay 2 " + arch + "\n"
 	headerSize = len(magic) + 8
 	// MaxSize is the size of the largest plan that is replayed, in bytes.
 	MaxSize = 64 << 10
@@ -64,14 +71,22 @@ const (
 	opEnv
 	// opCommit: nothing can be undone from here on.
 	opCommit
+	// opEnter: the root is the container's from here on.
+	opEnter
+	// opUndo: a directory (as argBytes) from which all mounts are taken if the plan fails.
+	opUndo
+	// opServe: slot of the FUSE device (1), title and configuration of its server (as
+	// argBytes).
+	opServe
 )
 
 // Kinds of arguments.
 const (
-	argNumber = 1 + iota // 8 bytes
-	argBytes             // length (2), the bytes, a zero; its address is the argument
-	argSlot              // 1 byte
-	argBuffer            // the buffer's address
+	argNumber  = 1 + iota // 8 bytes
+	argBytes              // length (2), the bytes, a zero; its address is the argument
+	argSlot               // 1 byte
+	argBuffer             // the buffer's address
+	argDecimal            // 1 byte: the slot as text; of one call, one argument at most
 )
 
 // What a call is expected to return.

@@ -20,6 +20,10 @@ func noteIgnored() {
 	}
 }
 
+// Ignored tells whether a signal was ignored when the program began, if that was before Go
+// installed its handlers.
+func Ignored(sig int) bool { return sig > 0 && sig <= lastSignal && ignored>>(sig-1)&1 != 0 }
+
 // RestoreIgnored is for a process that becomes a command without a plan: what was ignored
 // when it began is ignored again, as with a plan. Go itself remembers only SIGINT and SIGHUP.
 func RestoreIgnored() {

@@ -10,6 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// userNamespaces says whether the caller can have one to mount in.
+func userNamespaces(refused error) Mechanism {
+	if refused != nil {
+		return Mechanism{Name: "user namespaces", Detail: reasonOf(refused), Hint: userNamespaceHint()}
+	}
+	return Mechanism{Name: "user namespaces", Works: true}
+}
+
 // subordinateIDs says whether builds have all ids that an image may have.
 func subordinateIDs() Mechanism {
 	m := Mechanism{Name: "subordinate ids"}

@@ -160,11 +160,18 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 		im.host = &probed{Unable: map[string]bool{}}
 		return im.openFor(ctx, work, o)
 	}
-	return nil, errors.Join(errs...)
+	return nil, &noBackendError{errors.Join(errs...)}
 }
 
 // source is what mount tables show as the source of the container's mounts.
 func (im *image) source() string { return fmt.Sprintf("plash-%d", im.id) }
+
+// A noBackendError says why none of the backends works. Then a copy may.
+type noBackendError struct{ err error }
+
+func (e *noBackendError) Error() string   { return e.err.Error() }
+func (e *noBackendError) Unwrap() []error { return []error{e.err, errNoMounts} }
+func (e *noBackendError) Hint() string    { return "`plash-doctor` says what would help" }
 
 func kernel(b overlay.Backend) func(*image, context.Context, overlay.Options) (rootMount, error) {
 	return func(im *image, ctx context.Context, o overlay.Options) (rootMount, error) {
@@ -194,7 +201,7 @@ func (im *image) openFUSE(ctx context.Context, o overlay.Options) (_ rootMount, 
 	if served.FD() < 0 {
 		return nil, fmt.Errorf("put overlayfs on FUSE: %w: this needs detached mounts (Linux 5.2) and the right to mount", overlay.ErrUnsupported)
 	}
-	m, err := overlay.OpenOn(served.FD(), served.Handles(), o)
+	m, err := overlay.OpenOn(served, o)
 	if err != nil {
 		return nil, err
 	}

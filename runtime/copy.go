@@ -13,6 +13,8 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/fusefs"
+	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/overlay/copytree"
 )
 
@@ -33,6 +35,16 @@ func mountDenied(err error) error {
 	return err
 }
 
+// noMounts tells whether an error is about a host where no backend can mount.
+func noMounts(err error) bool {
+	for _, e := range []error{errNoMounts, ErrNoNamespaces, overlay.ErrUnsupported, fusefs.ErrUnsupported} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // copyForced tells whether the user wants copies.
 func copyForced() bool {
 	b := os.Getenv(BackendVar)
@@ -45,7 +57,7 @@ func mountedOrCopied(mounted, copied func() error) error {
 		return copied()
 	}
 	err := mounted()
-	if os.Getenv(BackendVar) != "" || staged != nil || !errors.Is(err, errNoMounts) && !errors.Is(err, ErrNoNamespaces) {
+	if os.Getenv(BackendVar) != "" || staged != nil || !noMounts(err) {
 		return err
 	}
 	copyErr := copied()

@@ -75,6 +75,9 @@ func (c *initConfig) commandInCopy(tracer chan<- int) outcome {
 // killDescendants kills all processes that this one started, and theirs, and waits until
 // they are gone. As no other process gets them, that is when none is left to wait for.
 func killDescendants(proc *os.Root) error {
+	if _, err := proc.Lstat("self"); err != nil {
+		return nil // nothing is mounted there, and others will have to do it
+	}
 	for {
 		for _, pid := range descendants(proc) {
 			_ = unix.Kill(pid, unix.SIGKILL) // it may be gone

@@ -67,7 +67,10 @@ func (s *copyStep) make(ctx context.Context, st *container.Store, parent contain
 	if err := s.furnish(ctx); err != nil {
 		return nil, err
 	}
-	if s.way.proot != "" && os.Geteuid() != 0 {
+	switch {
+	case s.way.proot == "":
+		tellOnce(st.CAS(), "nothing can be mounted here, so that build steps have no /proc, /sys and /home")
+	case os.Geteuid() != 0:
 		tellOnce(st.CAS(), "without root and user namespaces, files that builds make belong to root in the layer")
 	}
 	err = s.supervise(ctx)
@@ -83,7 +86,12 @@ func (s *copyStep) supervise(ctx context.Context) error {
 	goruntime.LockOSThread()
 	defer goruntime.UnlockOSThread()
 	s.root = copyRoot{s.copy}
-	return s.step.supervise(ctx)
+	err := s.step.supervise(ctx)
+	var command *CommandError
+	if err != nil && !errors.As(err, &command) {
+		s.copy.Evict() // the init may have been killed, and could not end what it had started
+	}
+	return err
 }
 
 // scriptInCopy is where a script lies that is too long for a variable: there need not be a

@@ -126,15 +126,11 @@ func (c *emulateConfig) prepare() (*emulator, error) {
 // fork forks under the emulation.
 func (e *emulator) fork(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error) {
 	o := rootemu.Options{Upper: e.upper, OwnerBelow: e.flat.OwnerBelow}
-	var forkErr error
-	e.running, err = rootemu.Fork(o, func() { pid, forkErr = syscall.ForkExec(path, argv, attr) })
-	if err != nil {
-		return 0, err
-	}
+	e.running = rootemu.Fork(o, func() { pid, err = syscall.ForkExec(path, argv, attr) })
 	if b := e.running.Blind; b != nil {
 		fmt.Fprintf(os.Stderr, "plash: warning: owners and devices are not remembered: %v\n", b)
 	}
-	return pid, forkErr
+	return pid, err
 }
 
 // finish leaves what was asked for.

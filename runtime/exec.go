@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"strings"
 
@@ -84,6 +85,17 @@ func (p program) exec(env []string) error {
 		err = unix.Exec(p.path, p.argv, env)
 	}
 	return execError(p.argv[0], p.explain(err))
+}
+
+// Inside becomes a command in the root and working directory that it has already: a plan got
+// as far as that, and could not execute it. It returns as [Exec] does.
+func Inside(argv []string) error {
+	env := os.Environ()
+	p, err := findProgram(argv, env)
+	if err != nil {
+		return err
+	}
+	return p.exec(env)
 }
 
 // viaShell is what execvp(3) does for a file in no known format: a script

@@ -67,40 +67,75 @@ func Examine(ctx context.Context, s *cas.Store) (_ *Host, err error) {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	h := &Host{Kernel: kernelRelease(), UID: os.Geteuid()}
-	var inside *insideFindings
-	switch {
-	case needsStage():
-		h.add(x.userNamespaces(ctx, &inside))
+	// What a process finds that may mount, in namespaces of its own if need be, and what one
+	// finds whose mounts everybody sees.
+	var inside, outside *findings
+	var refused error
+	if needsStage() {
+		inside, refused = x.inStage(ctx)
+		h.add(userNamespaces(refused))
 		h.add(subordinateIDs())
-	default:
-		h.add(Mechanism{Name: "mounts", Works: true, Detail: "this process may mount"})
-		err = inNamespace(func() (err error) {
+		outside, err = x.examine(ctx, false)
+	} else {
+		refused = inNamespace(func() (err error) {
 			inside, err = x.examine(ctx, true)
 			return err
 		})
-		if err != nil {
-			return nil, err
+		h.add(Mechanism{Name: "mounts", Works: refused == nil, Detail: reasonOf(refused)})
+		outside = inside
+		if inside == nil {
+			outside, err = x.examine(ctx, false)
 		}
 	}
-	outside := inside
-	if needsStage() {
-		if outside, err = x.examine(ctx, false); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
-	if inside == nil {
-		inside = outside
+	seen := inside
+	if seen == nil {
+		seen = outside
 	}
-	h.Mechanisms = append(h.Mechanisms, inside.Mechanisms...)
+	h.Mechanisms = append(h.Mechanisms, seen.Mechanisms...)
 	if needsStage() {
 		h.add(fusermount())
 	}
 	h.add(chroot())
-	h.add(proot(inside != outside || !needsStage()))
-	h.choose("run", order(true, inside.UserNS), inside.Work)
-	h.choose("build", order(true, inside.UserNS), inside.Work)
+	h.add(proot(inside != nil))
+	if inside == nil {
+		inside = nothing(refused)
+	}
+	h.choose("run", order(true, inside.UserNS), inside.Run)
+	h.choose("build", order(true, inside.UserNS), inside.Build)
 	h.choose("mount", order(false, inUserNamespace()), outside.Look)
+	h.copies(s)
 	return h, nil
+}
+
+// nothing are the findings where nothing can be mounted, which has one reason.
+func nothing(reason error) *findings {
+	f := newFindings()
+	for _, b := range backends() {
+		f.Run[b.name], f.Build[b.name] = reasonOf(reason), reasonOf(reason)
+	}
+	return f
+}
+
+// copies has work done in copies where nothing is to be had that is mounted.
+func (h *Host) copies(s *cas.Store) {
+	for i := range h.Choices {
+		c := &h.Choices[i]
+		if c.Backend != "" || c.Task == "mount" {
+			continue
+		}
+		way, err := findWay(s, c.Task == "build")
+		switch {
+		case err != nil:
+			c.Passed = append(c.Passed, Passing{"copy", reasonOf(err)})
+		case way.proot != "":
+			c.Backend = "proot"
+		default:
+			c.Backend = "copy"
+		}
+	}
 }
 
 func (h *Host) add(m Mechanism) { h.Mechanisms = append(h.Mechanisms, m) }
@@ -119,18 +154,21 @@ func (h *Host) choose(task string, names []string, reasons map[string]string) {
 	h.Choices = append(h.Choices, c)
 }
 
-// insideFindings are what a process found out that may mount.
-type insideFindings struct {
-	Mechanisms []Mechanism
-	Work, Look map[string]string // by backend: why it does not do, "" if it does
-	UserNS     bool
+// findings are what a process found out.
+type findings struct {
+	Mechanisms       []Mechanism
+	Run, Build, Look map[string]string // by backend: why it does not do, "" if it does
+	UserNS           bool
+}
+
+func newFindings() *findings {
+	return &findings{Run: map[string]string{}, Build: map[string]string{}, Look: map[string]string{}, UserNS: inUserNamespace()}
 }
 
 // An examination has a store with a container in it, to try things with.
 type examination struct {
-	store  *cas.Store
-	layer  overlay.Layer
-	memory string // a tmpfs in a private namespace, once it is needed
+	store *cas.Store
+	layer overlay.Layer
 }
 
 // openExamination opens the store that newExamination made.
@@ -140,7 +178,7 @@ func openExamination(s *cas.Store) (*examination, error) {
 		return nil, fmt.Errorf("%d blobs to try with: %w", len(blobs), err)
 	}
 	d := digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(blobs[0]))
-	return &examination{store: s, layer: overlay.Layer{Digest: d}}, nil
+	return &examination{s, overlay.Layer{Digest: d}}, nil
 }
 
 func newExamination(ctx context.Context, dir string) (*examination, error) {
@@ -171,20 +209,8 @@ func newExamination(ctx context.Context, dir string) (*examination, error) {
 	return openExamination(s)
 }
 
-// userNamespaces finds out whether the caller can have one to mount in, and what works in there.
-func (x *examination) userNamespaces(ctx context.Context, inside **insideFindings) Mechanism {
-	m := Mechanism{Name: "user namespaces"}
-	out, err := x.inStage(ctx)
-	if err != nil {
-		m.Detail, m.Hint = reasonOf(err), userNamespaceHint()
-		return m
-	}
-	m.Works, *inside = true, out
-	return m
-}
-
 // inStage examines what a stage can do.
-func (x *examination) inStage(ctx context.Context) (_ *insideFindings, err error) {
+func (x *examination) inStage(ctx context.Context) (_ *findings, err error) {
 	out, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -220,7 +246,7 @@ func (x *examination) inStage(ctx context.Context) (_ *insideFindings, err error
 	if err = errors.Join(err, r.err); err != nil {
 		return nil, err
 	}
-	var f insideFindings
+	var f findings
 	if err := json.Unmarshal(r.text, &f); err != nil {
 		return nil, fmt.Errorf("read what the stage found: %w", err)
 	}
@@ -238,15 +264,16 @@ func ignoreExit(err error) error {
 
 // examine tries all backends, as far as this process can: in a mount namespace of this
 // thread, unless only what is seen by all counts.
-func (x *examination) examine(ctx context.Context, private bool) (*insideFindings, error) {
-	f := &insideFindings{Work: map[string]string{}, Look: map[string]string{}, UserNS: inUserNamespace()}
+func (x *examination) examine(ctx context.Context, private bool) (*findings, error) {
+	f := newFindings()
 	for _, b := range backends() {
 		if b.open == nil {
 			continue
 		}
 		f.Look[b.name] = reasonOf(x.look(ctx, b, private))
 		if private {
-			f.Work[b.name] = reasonOf(x.work(ctx, b))
+			f.Run[b.name] = reasonOf(x.run(ctx, b))
+			f.Build[b.name] = reasonOf(x.build(ctx, b))
 		}
 	}
 	for _, m := range []struct {
@@ -299,28 +326,33 @@ func (x *examination) look(ctx context.Context, b backend, private bool) (err er
 	return errors.Join(m.Close(), Unmount(dir), os.Remove(dir))
 }
 
-// work mounts the container to work in it, as a build step does: with an upper directory
-// on the store's disk, or in memory if that cannot hold one.
-func (x *examination) work(ctx context.Context, b backend) error {
-	err := x.workAt(ctx, b, x.store.Dir())
-	if !errors.Is(err, overlay.ErrUpper) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return err
-	}
-	if x.memory == "" {
-		var memErr error
-		if x.memory, memErr = mountMemory(x.store); memErr != nil {
-			return errors.Join(err, memErr)
-		}
-	}
-	return x.workAt(ctx, b, x.memory)
-}
-
-func (x *examination) workAt(ctx context.Context, b backend, at string) (err error) {
-	im := x.image()
-	dir, err := os.MkdirTemp(at, "work")
+// run has what is written in memory, as a run does.
+func (x *examination) run(ctx context.Context, b backend) (err error) {
+	dir, err := mountMemory(x.store)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH)) }()
+	return x.work(ctx, b, dir)
+}
+
+// build has it in the store, as a build step does, or in memory if the store cannot hold an
+// upper directory.
+func (x *examination) build(ctx context.Context, b backend) error {
+	dir, err := os.MkdirTemp(x.store.Dir(), "work")
+	if err != nil {
+		return err
+	}
+	err = x.work(ctx, b, dir)
+	if errors.Is(err, overlay.ErrUpper) || errors.Is(err, unix.EOPNOTSUPP) {
+		return x.run(ctx, b)
+	}
+	return err
+}
+
+// work mounts the container to work in it, with an upper directory in dir.
+func (x *examination) work(ctx context.Context, b backend, dir string) (err error) {
+	im := x.image()
 	upper, work := filepath.Join(dir, "u"), filepath.Join(dir, "w")
 	if err := makeUpper(ctx, im, upper, work); err != nil {
 		return err

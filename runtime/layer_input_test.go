@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -32,7 +33,9 @@ func TestLayerInput(t *testing.T) {
 			}
 			id, _ := w.mustLayer(LayerOptions{Input: input, Script: "cp -a /.plash-input/dir /; echo back >/.plash-input/back"})
 			t.Setenv(BackendVar, "")
-			equal(t, "copied", w.shIn(id, RunOptions{}, "cat /dir/link; stat -c %a /dir/file /dir | xargs; ls -A / | grep plash || :"), "text 640 750")
+			equal(t, "copied", w.shIn(id, RunOptions{}, "cat /dir/link; stat -c '%a %u' /dir/file /dir | xargs; ls -A / | grep plash || :"),
+				// A user sees all files as his own in a run.
+				fmt.Sprintf("text 640 %[1]d 750 %[1]d", os.Geteuid()))
 			if b, err := os.ReadFile(input + "/back"); err != nil || string(b) != "back\n" {
 				t.Errorf("what the script wrote to its input: %q, %v", b, err)
 			}

@@ -27,7 +27,7 @@ func outcomeOf(err error) outcome {
 	if errors.As(err, &command) {
 		return outcome{Code: command.Code, Signal: command.Signal}
 	}
-	o := outcome{Failure: err.Error(), NotFound: errors.Is(err, container.ErrNotFound), NoMounts: errors.Is(err, errNoMounts)}
+	o := outcome{Failure: err.Error(), NotFound: errors.Is(err, container.ErrNotFound), NoMounts: noMounts(err)}
 	var exit *ExitError
 	if errors.As(err, &exit) {
 		o.Code = exit.Code

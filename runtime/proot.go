@@ -82,9 +82,10 @@ type guest struct {
 	fake  bool // let it seem to be root
 
 	cmd    *exec.Cmd
-	config *os.File // what the inside is told; the command ends when this is closed
-	status *json.Decoder
-	pipe   *os.File // of status
+	socket *os.File      // to the inside; the command ends when this is closed
+	status *json.Decoder // what comes out of it
+	words  *os.File      // what proot itself says
+	waited error         // how proot ended, when nothing more comes
 }
 
 // inGuest is what the inside is told.
@@ -93,6 +94,7 @@ type inGuest struct {
 	Dir       string // working directory; where it is not there, /
 	Umask     int    // -1: leave it
 	Group     int    // process group that the command belongs to
+	Alone     bool   // what the command leaves is to end with it
 }
 
 // guestStatus is what the inside tells: first that the command runs, then how it ended.
@@ -104,24 +106,22 @@ type guestStatus struct {
 // guestProgram is where this program lies in a guest.
 const guestProgram = "/.plash"
 
-// start starts proot. The calling goroutine is locked to its thread if death, what the kernel
-// sends when the thread ends, is not 0.
-func (g *guest) start(c inGuest, stdio [3]*os.File, death syscall.Signal) error {
+// start starts proot. The command gets the standard streams by the socket and not by proot,
+// which would keep them as long as anything that the command has left.
+func (g *guest) start(c inGuest, stdio ...*os.File) error {
 	exe, err := ownPath()
 	if err != nil {
 		return err
 	}
-	configOut, configIn, err := os.Pipe()
+	ours, theirs, err := socketPair()
 	if err != nil {
-		return fmt.Errorf("make pipe: %w", err)
+		return fmt.Errorf("start proot: %w", err)
 	}
-	defer configOut.Close()
-	statusOut, statusIn, err := os.Pipe()
-	if err != nil {
-		return errors.Join(fmt.Errorf("make pipe: %w", err), configIn.Close())
+	defer theirs.Close()
+	g.socket, g.status = ours, json.NewDecoder(ours)
+	if g.words, err = memoryFile("what proot says"); err != nil {
+		return errors.Join(fmt.Errorf("start proot: %w", err), ours.Close())
 	}
-	defer statusIn.Close()
-	g.config, g.pipe, g.status = configIn, statusOut, json.NewDecoder(statusOut)
 	dir := g.dir
 	var lock *os.File
 	if g.copy != nil {
@@ -134,19 +134,18 @@ func (g *guest) start(c inGuest, stdio [3]*os.File, death syscall.Signal) error 
 	for _, b := range g.shared() {
 		args = append(args, "-b", b)
 	}
-	args = append(args, "-b", exe+":"+guestProgram, guestProgram, guestName)
 	g.cmd = &exec.Cmd{
-		Path: g.proot, Args: args, Env: prootEnv(),
-		Stdin: stdio[0], Stdout: stdio[1], Stderr: stdio[2],
+		Path: g.proot, Args: append(args, "-b", exe+":"+guestProgram, guestProgram, guestName), Env: prootEnv(), Stderr: g.words,
 		// SIGQUIT, which a terminal sends to a group, makes proot kill the command.
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death},
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
-	if err := startWithFiles(g.cmd, configOut, statusIn, lock); err != nil {
-		return errors.Join(fmt.Errorf("start proot: %w", err), g.close())
+	if err := startWithFiles(g.cmd, theirs, lock); err != nil {
+		return errors.Join(fmt.Errorf("start proot: %w", err), ours.Close(), g.words.Close())
 	}
 	c.Group = unix.Getpgrp()
 	// A guest that is gone already says more by its end.
-	_ = json.NewEncoder(g.config).Encode(c)
+	_ = sendFiles(ours, stdio)
+	_ = json.NewEncoder(ours).Encode(c)
 	return nil
 }
 
@@ -181,19 +180,42 @@ func (g *guest) shared() []string {
 	return paths
 }
 
-func (g *guest) close() error { return errors.Join(g.config.Close(), g.pipe.Close()) }
-
-// next waits for what the inside tells next; false if that is nothing.
-func (g *guest) next() (guestStatus, bool) {
-	var s guestStatus
-	return s, g.status.Decode(&s) == nil
+// listen gives what the inside tells, and the end of that; also when proot has been
+// killed and what it traced has not.
+func (g *guest) listen() <-chan guestStatus {
+	said := make(chan guestStatus)
+	gone := make(chan struct{})
+	go func() {
+		g.waited = g.cmd.Wait()
+		// What was told before can still be read.
+		time.AfterFunc(time.Second, func() { _ = g.socket.Close() })
+		close(gone)
+	}()
+	go func() {
+		defer close(said)
+		for {
+			var s guestStatus
+			if g.status.Decode(&s) != nil {
+				<-gone
+				return
+			}
+			said <- s
+		}
+	}()
+	return said
 }
 
-// ended is the error about a guest that has told nothing: by how proot ended.
+// ended is the error about a guest that has told nothing: what proot has said, or how it
+// ended.
 func (g *guest) ended() error {
-	err := g.cmd.Wait()
+	err := g.waited
 	if err == nil {
 		err = io.ErrUnexpectedEOF
+	}
+	var b [1000]byte
+	n, _ := g.words.ReadAt(b[:], 0) // it may have said less
+	if line, _, _ := strings.Cut(string(b[:n]), "\n"); line != "" {
+		err = fmt.Errorf("%w: %s", err, line)
 	}
 	return fmt.Errorf("run the command under %s: %w", filepath.Base(g.proot), err)
 }

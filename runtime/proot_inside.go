@@ -21,22 +21,27 @@ func maybeGuest() {
 	if len(os.Args) < 2 || os.Args[1] != guestName {
 		return
 	}
-	if len(os.Args) != 5 {
+	if len(os.Args) != 4 {
 		os.Exit(0)
 	}
-	var files [3]*os.File // as guest.start has them; the last is a lock to be held
+	var files [2]*os.File // as guest.start has them; the last is a lock to be held
 	for i := range files {
 		if fd, err := strconv.Atoi(os.Args[i+2]); err == nil && fd >= 0 {
 			unix.CloseOnExec(fd)
 			files[i] = os.NewFile(uintptr(fd), "guest")
 		}
 	}
+	socket := files[0]
 	var c inGuest
-	if err := json.NewDecoder(files[0]).Decode(&c); err != nil {
+	err := receiveFiles(socket, 3)
+	if err == nil {
+		err = json.NewDecoder(socket).Decode(&c)
+	}
+	if err != nil {
 		os.Exit(codeNotStarted) // who asked is gone
 	}
-	status := json.NewEncoder(files[1])
-	o := c.command(files[0], func(pid int) error { return status.Encode(guestStatus{Pid: pid}) })
+	status := json.NewEncoder(socket)
+	o := c.command(socket, func(pid int) error { return status.Encode(guestStatus{Pid: pid}) })
 	if err := status.Encode(guestStatus{Outcome: &o}); err != nil {
 		os.Exit(codeNotStarted)
 	}
@@ -62,6 +67,13 @@ func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
 	if c.Dir == "" || unix.Chdir(c.Dir) != nil {
 		c.Env = setEnv(c.Env, "PWD", "/")
 	}
+	proc, err := os.OpenRoot("/proc")
+	if err == nil && c.Alone {
+		err = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+	if err != nil {
+		return outcomeOf(err)
+	}
 	i := &initConfig{Argv: c.Argv, Env: c.Env, Umask: -1, Dir: "."}
 	pid, err := i.fork()
 	if err != nil {
@@ -76,5 +88,11 @@ func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}()
-	return reap(pid)
+	o := reap(pid)
+	if c.Alone {
+		if err := killDescendants(proc); err != nil && !o.failed() {
+			return outcomeOf(err)
+		}
+	}
+	return o
 }

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -20,20 +19,10 @@ func (g *guest) run(c inGuest) error {
 		}
 	}
 	defer signal.Stop(signals)
-	if err := g.start(c, [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, 0); err != nil {
+	if err := g.start(c, os.Stdin, os.Stdout, os.Stderr); err != nil {
 		return err
 	}
-	said := make(chan guestStatus)
-	go func() {
-		defer close(said)
-		for {
-			s, ok := g.next()
-			if !ok {
-				return
-			}
-			said <- s
-		}
-	}()
+	said := g.listen()
 	pid := 0
 	var early []syscall.Signal // that came before there was a command
 	for {
@@ -73,20 +62,17 @@ func endOf(o outcome) error {
 // commandInGuest runs the command of a step under proot, where it seems to be root.
 func (c *initConfig) commandInGuest(tracer chan<- int) outcome {
 	g := &guest{proot: c.Guest.Proot, dir: c.Guest.Dir, binds: c.Binds, fake: os.Geteuid() != 0}
-	err := g.start(inGuest{Argv: c.Argv, Env: c.Env, Dir: c.Dir, Umask: c.Umask}, [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, 0)
+	err := g.start(inGuest{Argv: c.Argv, Env: c.Env, Dir: c.Dir, Umask: c.Umask, Alone: true}, os.Stdin, os.Stdout, os.Stderr)
 	if err != nil {
 		return outcomeOf(err)
 	}
 	tracer <- g.cmd.Process.Pid
-	for {
-		s, ok := g.next()
-		switch {
-		case !ok:
-			return outcome{Failure: fmt.Sprintf("%s ended without a word", g.proot)}
-		case s.Outcome != nil:
+	for s := range g.listen() {
+		if s.Outcome != nil {
 			return *s.Outcome
 		}
 	}
+	return outcomeOf(g.ended())
 }
 
 // endTracer has proot kill all that it traces: SIGQUIT does, while processes that lose it

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,10 +22,16 @@ func (r *run) takeReplayVar() bool {
 	case value == replay.Stale:
 		r.env = unsetEnv(r.env, replay.Var)
 		return true
-	case value == replay.NotExec:
-		r.env = unsetEnv(r.env, replay.Var)
 	}
 	return false
+}
+
+// dropStalePlan is for a user whose plan failed. He is in a namespace that he does not get out
+// of: if there can be no stage in it, the next run is to do without the plan.
+func dropStalePlan(st *container.Store, id container.ID) {
+	if os.Getenv(replay.Var) == replay.Stale {
+		_ = st.WriteBeside(id, replay.FileName, nil)
+	}
 }
 
 // record leaves a plan that package replay follows at the next run of the container.
@@ -34,7 +39,7 @@ func (r *run) takeReplayVar() bool {
 // plain run. A plan only saves time: where it cannot be made or kept, all goes on.
 func (r *run) record(st *container.Store, id container.ID) {
 	root, ok := r.root.(*overlay.Mount)
-	if !ok || r.plan == nil || unix.Getuid() != 0 || unix.Geteuid() != 0 || root.Recorded() == nil {
+	if !ok || r.plan == nil || !plannable() || root.Recorded() == nil {
 		return
 	}
 	for _, s := range r.sources {
@@ -44,7 +49,12 @@ func (r *run) record(st *container.Store, id container.ID) {
 	}
 	p := &recorder{dir: st.CAS().Dir()}
 	p.guard(r, root)
-	p.Commit()
+	if staged != nil {
+		p.userNamespace()
+	} else {
+		p.Commit()
+		p.mountNamespace()
+	}
 	p.mount(r, root)
 	plan := p.Encode()
 	if plan == nil || p.err != nil {
@@ -54,6 +64,19 @@ func (r *run) record(st *container.Store, id container.ID) {
 		return // it fits again: something was only in its way
 	}
 	_ = st.WriteBeside(id, replay.FileName, plan)
+}
+
+// plannable tells whether this process is one that plans are made for: root, or a user who
+// has no rights but in the namespace of his stage, where he is the only user.
+func plannable() bool {
+	uid := unix.Getuid()
+	if uid != unix.Geteuid() || unix.Getgid() != unix.Getegid() {
+		return false
+	}
+	if staged == nil {
+		return uid == 0
+	}
+	return uid != 0 && staged.Flat && replay.Early()
 }
 
 // A recorder is a plan with the calls that are often made.
@@ -73,6 +96,9 @@ func (p *recorder) open(path string, flags int) replay.Slot {
 // guard demands what the plan relies on, and takes the store's lock as
 // [cas.Store.LockShared] does, but without waiting.
 func (p *recorder) guard(r *run, root *overlay.Mount) {
+	if staged != nil {
+		p.sameUser()
+	}
 	for _, name := range []string{BackendVar, "HOME"} {
 		value, set := lookupEnv(r.env, name)
 		p.Env(name, value, set)
@@ -152,20 +178,26 @@ func (p *recorder) absent(b bind, found []source) {
 	p.CallExpect(-int(errno), unix.SYS_STATX, cwd(), replay.String(b.Path), replay.Number(0), replay.Number(unix.STATX_TYPE), replay.Buffer())
 }
 
+// mountNamespace is what [enterNamespace] does.
+func (p *recorder) mountNamespace() {
+	p.Call(unix.SYS_UNSHARE, replay.Number(unix.CLONE_NEWNS))
+	p.Call(unix.SYS_MOUNT, replay.String(""), replay.String("/"), replay.Number(0), replay.Number(unix.MS_REC|unix.MS_SLAVE), replay.Number(0))
+}
+
 // mount makes the root as [run.prepare] has made it, and enters it as enterRoot
 // does.
 func (p *recorder) mount(r *run, m *overlay.Mount) {
-	p.Call(unix.SYS_UNSHARE, replay.Number(unix.CLONE_NEWNS))
-	p.Call(unix.SYS_MOUNT, replay.String(""), replay.String("/"), replay.Number(0), replay.Number(unix.MS_REC|unix.MS_SLAVE), replay.Number(0))
+	layers := m.RecordLayers(&p.Plan)
 	shared := make([]replay.Slot, len(r.sources))
 	for i, s := range r.sources {
 		shared[i] = p.CallKeep(unix.SYS_OPEN_TREE, cwd(), replay.String(s.Path),
 			replay.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
 	}
 	p.Call(unix.SYS_MOUNT, replay.String("plash"), replay.String(r.at), replay.String("tmpfs"), replay.Number(0), replay.String("mode=0700"))
+	p.Undo(r.at)
 	p.upper(r.upper, *r.plan)
 	p.mkdir(r.work)
-	root := m.Record(&p.Plan)
+	root := m.Record(&p.Plan, layers)
 	p.Call(unix.SYS_MOVE_MOUNT, root.Arg(), replay.String(""), cwd(), replay.String(r.at), replay.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for i, s := range r.sources {
@@ -176,60 +208,11 @@ func (p *recorder) mount(r *run, m *overlay.Mount) {
 	}
 	p.Call(unix.SYS_FCHDIR, root.Arg())
 	p.Call(unix.SYS_PIVOT_ROOT, replay.String("."), replay.String("."))
+	p.Enter()
 	p.Call(unix.SYS_UMOUNT2, replay.String("."), replay.Number(unix.MNT_DETACH))
 	p.Call(unix.SYS_CHDIR, replay.String("/"))
 }
 
 func (p *recorder) mkdir(dir string) {
 	p.Call(unix.SYS_MKDIRAT, cwd(), replay.String(dir), replay.Number(0o755))
-}
-
-// upper makes the upper directory, with the attributes that it was prepared with.
-func (p *recorder) upper(dir string, u upperAttr) {
-	p.mkdir(dir)
-	p.Call(unix.SYS_FCHOWNAT, cwd(), replay.String(dir), replay.Number(int(u.Uid)), replay.Number(int(u.Gid)), replay.Number(0))
-	p.Call(unix.SYS_FCHMODAT, cwd(), replay.String(dir), replay.Number(int(u.Mode&^unix.S_IFMT)))
-	for _, x := range u.xattrs {
-		p.Call(unix.SYS_LSETXATTR, replay.String(dir), replay.String(x.name), replay.Bytes(x.value), replay.Number(len(x.value)), replay.Number(0))
-	}
-	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, u.Mtim}
-	b := (*[unsafe.Sizeof(times)]byte)(unsafe.Pointer(&times))
-	p.Call(unix.SYS_UTIMENSAT, cwd(), replay.String(dir), replay.Bytes(b[:]), replay.Number(0))
-}
-
-// upperAttr is what a new upper directory looks like.
-type upperAttr struct {
-	unix.Stat_t
-	xattrs []struct {
-		name  string
-		value []byte
-	}
-}
-
-// readUpper is for an upper directory before it is mounted: overlayfs leaves marks
-// on it.
-func readUpper(dir string) (u upperAttr, err error) {
-	if err := unix.Lstat(dir, &u.Stat_t); err != nil {
-		return u, err
-	}
-	var names [replay.BufSize]byte
-	n, err := unix.Llistxattr(dir, names[:])
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return u, nil
-	}
-	if err != nil {
-		return u, err
-	}
-	for _, name := range strings.FieldsFunc(string(names[:n]), func(r rune) bool { return r == 0 }) {
-		var value [replay.BufSize]byte
-		n, err := unix.Lgetxattr(dir, name, value[:])
-		if err != nil {
-			return u, err
-		}
-		u.xattrs = append(u.xattrs, struct {
-			name  string
-			value []byte
-		}{name, value[:n]})
-	}
-	return u, nil
 }

@@ -48,6 +48,7 @@ func (o *RunOptions) plain() bool {
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
 	return mountedOrCopied(func() error {
 		if needsStage() {
+			dropStalePlan(st, id)
 			return becomeStaged(stageConfig{Store: st.CAS().Dir(), ID: id, Run: &o})
 		}
 		goruntime.LockOSThread()
@@ -193,7 +194,7 @@ func mountMemory(s *cas.Store) (dir string, err error) {
 		return "", err
 	}
 	if err := unix.Mount("plash", dir, "tmpfs", 0, "mode=0700"); err != nil {
-		return "", fmt.Errorf("mount tmpfs at %s: %w", dir, err)
+		return "", fmt.Errorf("mount tmpfs at %s: %w", dir, mountDenied(err))
 	}
 	return dir, nil
 }

@@ -58,10 +58,10 @@ func TestRunFailsBeforeTheCommand(t *testing.T) {
 	equal(t, "exit code", r.code, 125)
 	contains(t, "error", r.err, "/no/such/path")
 
-	t.Setenv(BackendVar, "proot")
-	r = w.run("true")
+	t.Setenv(BackendVar, "copy")
+	r = w.wait(w.command(call{Op: "run", Run: RunOptions{Argv: []string{"true"}, Upper: "/up", Work: "/work"}}))
 	equal(t, "exit code", r.code, 125)
-	contains(t, "error", r.err, "backend proot: not supported by this version")
+	contains(t, "error", r.err, "nothing can be mounted here")
 
 	t.Setenv(BackendVar, "nonsense")
 	r = w.run("true")

@@ -10,6 +10,9 @@
 //     init does not outlive its parent.
 //   - [Mount] attaches a container at a directory, to stay until [Unmount].
 //
+// Where nothing can be mounted, the first two work in a copy of the container's tree
+// (package copytree), which a program has as its root by chroot(2) or by proot(1).
+//
 // Invariants:
 //   - Nothing that is mounted to run something appears in the mount namespace of
 //     the caller, so nothing is left mounted whoever is killed when. What a
@@ -20,7 +23,7 @@
 //   - Mount points that an image lacks are not written into an upper directory
 //     that is kept.
 //   - Every descriptor opened here is close-on-exec. Those of the caller pass
-//     through Exec and WithMount.
+//     through Exec and WithMount, and the lock of a copy does.
 //
 // It does not isolate: apart from the root filesystem a process in a container
 // is what it would be outside. It does not know layers, blobs and backends from

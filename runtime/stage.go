@@ -18,6 +18,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/replay"
 )
 
 // Who may not mount does so in a user namespace of his own. A Go program has threads from
@@ -164,6 +165,7 @@ var passed = []os.Signal{
 // has ended, or an [ExitError].
 func becomeStaged(c stageConfig) error {
 	goruntime.LockOSThread()
+	keepIgnored()
 	signals := make(chan os.Signal, 16)
 	for _, sig := range passed {
 		if !signal.Ignored(sig) {
@@ -199,6 +201,16 @@ func becomeStaged(c stageConfig) error {
 		return &EndError{Code: 128 + int(state.Signal()), Signal: state.Signal()}
 	}
 	return &EndError{Code: state.ExitStatus()}
+}
+
+// keepIgnored ignores what our caller does, so that the stage does too. That children end we
+// have to know.
+func keepIgnored() {
+	for sig := range unix.SIGSYS + 1 {
+		if sig != unix.SIGCHLD && replay.Ignored(int(sig)) {
+			signal.Ignore(sig)
+		}
+	}
 }
 
 // An EndError says that the command of [Exec] or [WithMount] ran, as another process, and

@@ -63,8 +63,6 @@ func hintOf(err error) string {
 		return "" // the rest is about the store
 	case errors.Is(err, container.ErrNotFound):
 		return "`plash-list` shows the containers there are"
-	case errors.Is(err, syscall.ENOSPC):
-		return "`plash-clean` frees what is not needed; PLASH_DATA names a store on another disk"
 	case os.Geteuid() != 0 && errors.Is(err, runtime.ErrNoNamespaces):
 		hint := "`plash-doctor` says what would help; root needs none"
 		if dir, err := storeDir(); err == nil {
@@ -72,6 +70,10 @@ func hintOf(err error) string {
 			hint += ": sudo env PLASH_DATA=" + build.Quote(dir) + " plash …"
 		}
 		return hint
+	case errors.Is(err, runtime.ErrNoNamespaces):
+		return "`plash-doctor` says what would help"
+	case errors.Is(err, syscall.ENOSPC): // after that: a user has as many namespaces as he may have
+		return "`plash-clean` frees what is not needed; PLASH_DATA names a store on another disk"
 	}
 	return ""
 }

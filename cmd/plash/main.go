@@ -24,7 +24,7 @@ import (
 	"strings"
 	"syscall"
 
-	_ "github.com/ihucos/plash/replay" // begins before main, and may not come back
+	"github.com/ihucos/plash/replay" // begins before main, and may not come back
 	"github.com/ihucos/plash/runtime"
 )
 
@@ -40,6 +40,9 @@ func main() {
 func plash(argv []string, s streams) int {
 	name, words := commandName(argv)
 	switch {
+	case len(argv) > 0 && argv[0] == replay.Inside:
+		keepQuitIgnored()
+		return s.report("run", &notStarted{runtime.Inside(words)})
 	case name == "" && len(words) == 0:
 		return s.report(binary, &usageError{what: "no command given", line: topUsage})
 	case name == "":

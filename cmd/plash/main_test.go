@@ -14,6 +14,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/imageserver"
+	"github.com/ihucos/plash/replay"
 	"github.com/ihucos/plash/runtime"
 	"github.com/ihucos/plash/runtime/hosttest"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -23,7 +24,7 @@ import (
 // under all names that it is installed as.
 func TestMain(m *testing.M) {
 	runtime.MaybeInit()
-	programs := map[string]func(){binary: main, binary + "-nosuch": main, "without-filesystems": withoutFilesystems, "in-docker": inDocker}
+	programs := map[string]func(){binary: main, binary + "-nosuch": main, replay.Inside: main, "without-filesystems": withoutFilesystems, "in-docker": inDocker}
 	for _, name := range linkNames() {
 		programs[name] = main
 	}
@@ -217,7 +218,7 @@ func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.Env = scriptEnv(ts)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), ts.Stdout(), ts.Stderr()
 	ts.Check(cmd.Start())
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(800 * time.Millisecond)
 	ts.Check(cmd.Process.Signal(numbers[args[0]]))
 	err = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != want {

@@ -35,7 +35,7 @@ func testReplayCallers(t *testing.T, p *planned) {
 		"an empty command": {script: run + `"$1" ""`, plain: true},
 		"empty arguments":  {script: run + `"$1" printf '<%s>' "" "" x`},
 		"removed cwd":      {script: `mkdir gone && cd gone && rmdir ../gone && ` + run + `"$1" sh -c 'pwd; echo $PWD'`},
-		"hidden cwd":       {script: `mkdir -p /run/plash-test && cd /run/plash-test && rmdir ../plash-test && ` + run + `"$1" sh -c 'pwd; echo $PWD'`},
+		"hidden cwd":       {script: `mkdir -p /var/tmp/plash-test && cd /var/tmp/plash-test && rmdir ../plash-test && ` + run + `"$1" sh -c 'pwd; echo $PWD'`},
 		"no PATH":          {script: `unset PATH; ` + run + `"$1" env`},
 		"a strange PATH":   {script: `PATH=:/nosuch::/etc; ` + run + `"$1" env`},
 		"large variables":  {script: run + `"$1" sh -c 'env | cksum'`, env: large, plain: true},
@@ -48,6 +48,7 @@ func testReplayCallers(t *testing.T, p *planned) {
 		call := func(plans string) string {
 			cmd := exec.Command("sh", "-c", c.script, p.program("plash-run"), p.id)
 			cmd.Env, cmd.Dir = append(p.env, c.env...), p.work
+			p.as(cmd)
 			if plans != "" {
 				cmd.Env = append(cmd.Env, replay.Var+"="+plans)
 				if strings.Contains(c.script, "env | cksum") {
@@ -143,6 +144,7 @@ func testReplaySignals(t *testing.T, p *planned) {
 			}
 			cmd := exec.Command("sh", "-c", script, p.program("plash-run"), p.id)
 			cmd.Env, cmd.Dir = p.env, p.work
+			p.as(cmd)
 			if plans != "" {
 				cmd.Env = append(cmd.Env, replay.Var+"="+plans)
 			}

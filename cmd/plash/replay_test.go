@@ -11,17 +11,21 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime"
+	"github.com/ihucos/plash/runtime/hosttest"
 )
 
 // A planned is a container with a plan, and a mark in it that shows whether the plan
 // was followed: the source of its root in the mount table.
 type planned struct {
 	*machine
-	t    *testing.T
-	id   string
-	plan string // the file
+	t       *testing.T
+	backend string // that is asked for
+	id      string
+	plan    string // the file
 }
 
 // TestReplay runs all tests of replaying with the tests' own program, in which Go's
@@ -33,19 +37,49 @@ func TestReplay(t *testing.T) {
 	}
 	images := serveImages(t)
 	for _, bin := range []string{"", installed(t)} {
-		for name, test := range map[string]func(*testing.T, *planned){
-			"looks the same": testReplayLooksTheSame,
-			"guards":         testReplayGuards,
-			"fails":          testReplayFails,
-			"messages":       testReplayMessages,
-			"callers":        testReplayCallers,
-			"signals":        testReplaySignals,
-		} {
+		for name, test := range replayTests() {
 			first := "Go"
 			if bin != "" {
 				first = "replay"
 			}
-			t.Run(name+", first "+first, func(t *testing.T) { test(t, newPlanned(t, images, bin)) })
+			t.Run(name+", first "+first, func(t *testing.T) { test(t, newPlanned(t, images, bin, "", "")) })
+		}
+	}
+}
+
+func replayTests() map[string]func(*testing.T, *planned) {
+	return map[string]func(*testing.T, *planned){
+		"looks the same": testReplayLooksTheSame,
+		"guards":         testReplayGuards,
+		"fails":          testReplayFails,
+		"messages":       testReplayMessages,
+		"callers":        testReplayCallers,
+		"signals":        testReplaySignals,
+	}
+}
+
+// TestReplayBackends runs them with the backends that are not root's first choice.
+func TestReplayBackends(t *testing.T) {
+	if !replay.Supported {
+		t.Skip("plans are not replayed on this architecture")
+	}
+	images, bin := serveImages(t), installed(t)
+	for _, backend := range []string{"fuse", "unpack"} {
+		for name, test := range replayTests() {
+			t.Run(backend+", "+name, func(t *testing.T) { test(t, newPlanned(t, images, bin, "", backend)) })
+		}
+	}
+}
+
+// TestReplayUser runs them as a plain user. Only what begins before Go has plans for him.
+func TestReplayUser(t *testing.T) {
+	if !replay.Supported {
+		t.Skip("plans are not replayed on this architecture")
+	}
+	images, bin := serveImages(t), installed(t)
+	for _, backend := range []string{"fuse", "unpack"} {
+		for name, test := range replayTests() {
+			t.Run(backend+", "+name, func(t *testing.T) { test(t, newPlanned(t, images, bin, hosttest.User, backend)) })
 		}
 	}
 }
@@ -54,6 +88,9 @@ func TestReplay(t *testing.T) {
 func installed(t *testing.T) string {
 	t.Helper()
 	prefix := t.TempDir()
+	if err := os.Chmod(filepath.Dir(prefix), 0o755); err != nil { // for plain users
+		t.Fatal(err)
+	}
 	cmd := exec.Command("make", "-s", "-C", "../..", "install", "PREFIX="+prefix, "DESTDIR=", "PLASH="+filepath.Join(prefix, binary))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("make install: %v\n%s", err, out)
@@ -61,11 +98,18 @@ func installed(t *testing.T) string {
 	return filepath.Join(prefix, "bin")
 }
 
-func newPlanned(t *testing.T, images images, bin string) *planned {
+// newPlanned is by root, or by a user and with a backend.
+func newPlanned(t *testing.T, images images, bin, user, backend string) *planned {
 	t.Helper()
 	m := newMachine(t, images)
 	m.bin = bin
-	p := &planned{machine: m, t: t, id: m.must("plash-import", "alpine")}
+	if user != "" {
+		m.login(user)
+	}
+	if backend != "" {
+		m.env = append(m.env, runtime.BackendVar+"="+backend)
+	}
+	p := &planned{machine: m, t: t, backend: backend, id: m.must("plash-import", "alpine")}
 	p.plan = filepath.Join(m.work, "store/containers/0", p.id, replay.FileName)
 	p.mark()
 	if got := p.source(); got != "replay-1" {
@@ -147,13 +191,13 @@ func (p *planned) expectPlain(why string) {
 func testReplayLooksTheSame(t *testing.T, p *planned) {
 	ids := regexp.MustCompile(`(?m)^\d+ \d+ \d+:\d+|replay-|plash-1|/proc/\d+|^(Pid|Tgid|NSpid|NStgid|NSpgid|PPid|NSsid|[a-z_]*ctxt_switches|Vm[A-Za-z]+|Rss[A-Za-z]+|HugetlbPages|Cpus_allowed.*|THP_enabled|untag_mask|SigQ|State):.*`)
 	for _, script := range []string{
-		"cat /proc/self/mountinfo",
+		"grep -v ' /tmp/' /proc/self/mountinfo", // other tests mount there
 		"env | sort",
-		"pwd; cd /; ls -ld . etc tmp",
+		"pwd; cd /; ls -ld . etc",
 		"ls -l /proc/self/fd | wc -l; ls /proc/self/fd",
 		"cat /proc/self/status",
 		"cat /proc/self/limits; umask; id",
-		"cat /proc/mounts | wc -l; touch /new && ls /; cat /etc/resolv.conf",
+		"touch /new && ls /; cat /etc/resolv.conf",
 		"ls -lan / | grep -v -e proc -e tmp", // others change how many links they have
 	} {
 		run := func(env ...string) string {
@@ -173,16 +217,20 @@ func testReplayLooksTheSame(t *testing.T, p *planned) {
 }
 
 func testReplayGuards(t *testing.T, p *planned) {
-	index, err := filepath.Glob(filepath.Join(p.work, "store/index/sha256/*.erofs"))
+	pattern := "store/index/sha256/*.erofs"
+	if p.backend == "unpack" {
+		pattern = "store/unpacked/chain/*"
+	}
+	index, err := filepath.Glob(filepath.Join(p.work, pattern))
 	if err != nil || len(index) == 0 {
 		t.Fatal("no index: ", err)
 	}
 	env := p.env
 	for why, c := range map[string]struct{ do, undo func() error }{
 		"another home":     {func() error { p.env = append(env, "HOME=/tmp"); return nil }, func() error { p.env = env; return nil }},
-		"another backend":  {func() error { p.env = append(env, "PLASH_BACKEND=erofs"); return nil }, func() error { p.env = env; return nil }},
+		"another backend":  {func() error { p.env = append(env, "PLASH_BACKEND="+p.other()); return nil }, func() error { p.env = env; return nil }},
 		"turned off":       {func() error { p.env = append(env, replay.Var+"=off"); return nil }, func() error { p.env = env; return nil }},
-		"a touched index":  {func() error { return os.Chmod(index[0], 0o600) }, nil},
+		"a touched index":  {func() error { return os.Chtimes(index[0], time.Now(), time.Now()) }, nil},
 		"scratch left":     {func() error { return os.Mkdir(filepath.Join(p.work, "store/scratch/build.1.1.1.0.ab"), 0o700) }, func() error { return os.RemoveAll(filepath.Join(p.work, "store/scratch/build.1.1.1.0.ab")) }},
 		"a readable plan":  {func() error { return os.Chmod(p.plan, 0o666) }, nil},
 		"another's plan":   {func() error { return os.Chown(p.plan, 1, 1) }, nil},
@@ -215,6 +263,17 @@ func testReplayGuards(t *testing.T, p *planned) {
 	}
 }
 
+// other is a backend that is not the plan's.
+func (p *planned) other() string {
+	switch p.backend {
+	case "":
+		return "erofs" // which was not asked for
+	case "fuse":
+		return "unpack"
+	}
+	return "fuse"
+}
+
 // bootPlan makes the plan one of another boot.
 func (p *planned) bootPlan() {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -236,14 +295,27 @@ func (p *planned) flip() error {
 
 // testReplayFails has a plan fail where there is no way back but to start again.
 func testReplayFails(t *testing.T, p *planned) {
-	for from, to := range map[string]string{
+	swaps := map[string]string{
 		"mode=0700\x00": "mode=nono\x00", // the tmpfs
-		"erofs\x00":     "xxxxx\x00",
 		"lowerdir+\x00": "lowerdir-\x00",
-	} {
+	}
+	switch p.backend {
+	case "":
+		swaps["erofs\x00"] = "xxxxx\x00"
+	case "fuse":
+		swaps["rootmode\x00"] = "rootmood\x00"
+		swaps[`{"Store"`] = `["Store"` // the server dies
+	}
+	for from, to := range swaps {
 		p.swap(from, to)
 		p.expectPlain(fmt.Sprintf("%q", to))
-		dir := t.TempDir()
+		dir, err := os.MkdirTemp(p.work, "cwd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 		cmd, stdout, stderr := p.command("plash-run", p.id, "sh", "-c", "pwd; env")
 		cmd.Dir = dir
 		if err := cmd.Run(); err != nil || !strings.HasPrefix(stdout.String(), dir+"\n") || strings.Contains(stdout.String(), replay.Var) {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ihucos/plash/runtime/hosttest"
 )
 
 // machine is a store of its own for tests that run the program in many processes.
@@ -18,7 +20,8 @@ type machine struct {
 	t    testing.TB
 	work string
 	env  []string
-	bin  string // where the programs are; empty for the tests' own
+	bin  string          // where the programs are; empty for the tests' own
+	user *hosttest.Login // who runs them, if it is not root
 }
 
 func newMachine(t testing.TB, images images) *machine {
@@ -26,22 +29,56 @@ func newMachine(t testing.TB, images images) *machine {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
 	}
-	work := t.TempDir()
-	m := &machine{t: t, work: work, env: append(os.Environ(),
-		"WORK="+work, "PLASH_DATA="+filepath.Join(work, "store"), "PLASH_LXC_SERVER="+images.server)}
-	t.Cleanup(func() {
-		if err := leftOver(work); err != nil {
-			t.Error(err)
+	m := &machine{t: t, env: append(os.Environ(), "PLASH_LXC_SERVER="+images.server)}
+	m.setWork(t.TempDir())
+	return m
+}
+
+// setWork makes a directory the one that the machine's store is in, and in which nothing
+// may be left.
+func (m *machine) setWork(dir string) {
+	m.work = dir
+	m.env = append(m.env, "WORK="+dir, "PLASH_DATA="+filepath.Join(dir, "store"))
+	m.t.Cleanup(func() {
+		if err := leftOver(dir); err != nil {
+			m.t.Error(err)
 		}
 	})
-	return m
 }
 
 func (m *machine) command(name string, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
 	cmd := exec.Command(filepath.Join(m.bin, name), args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = m.env, m.work, &stdout, &stderr
+	m.as(cmd)
 	return cmd, &stdout, &stderr
+}
+
+// as has the machine's user run a command.
+func (m *machine) as(cmd *exec.Cmd) {
+	if m.user != nil {
+		m.user.Become(cmd)
+	}
+}
+
+// login gives the machine, which has nothing yet, to a plain user.
+func (m *machine) login(name string) {
+	m.t.Helper()
+	l, err := hosttest.LogIn(name)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.Remove(m.work); err != nil {
+		m.t.Fatal(err)
+	}
+	m.user = l
+	m.t.Cleanup(func() {
+		if err := os.RemoveAll(l.Dir); err != nil {
+			m.t.Error(err)
+		}
+	})
+	m.setWork(l.Dir)
+	m.env = append(m.env, "HOME="+l.Dir, "TMPDIR="+l.Dir)
 }
 
 // run runs a command and returns what it printed, or an error with what it said.

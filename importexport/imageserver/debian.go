@@ -30,13 +30,24 @@ const (
 // The packages come from the mirror that PLASH_TEST_MIRROR names (a URL, or
 // what else mmdebstrap takes), else from this machine's own if it has Debian
 // sources, else from mmdebstrap's default.
-func DebianRoot(dir string) (string, error) {
-	return debian(dir, ".tar", func(target string) error {
+func DebianRoot(dir string) (string, error) { return DebianWith(dir) }
+
+// DebianWith is [DebianRoot] with some packages installed, without what they only recommend.
+func DebianWith(dir string, packages ...string) (string, error) {
+	ending := ".tar"
+	if len(packages) > 0 {
+		ending = "-" + strings.Join(packages, "-") + ending
+	}
+	return debian(dir, ending, func(target string) error {
 		program, err := exec.LookPath("mmdebstrap")
 		if err != nil {
 			return fmt.Errorf("%w (the Debian package mmdebstrap has it)", err)
 		}
-		args := []string{"--quiet", "--variant=minbase", "--format=tar", DebianSuite, target}
+		args := []string{"--quiet", "--variant=minbase", "--format=tar"}
+		for _, p := range packages {
+			args = append(args, "--include="+p)
+		}
+		args = append(args, DebianSuite, target)
 		return run(exec.Command(program, append(args, mirror("/etc/apt")...)...))
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -174,9 +175,35 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Stdout.Write([]byte("x"))
-		select {}
+		time.Sleep(time.Hour)
 	}
 	os.Exit(m.Run())
+}
+
+// TestHidden: processes that may not be looked at are taken for inhabitants if they are
+// younger than the last taking, and of our pid namespace.
+func TestHidden(t *testing.T) {
+	s, layers, _ := newStore(t, filepath.Join(t.TempDir(), "store"))
+	c := take(t, s, layers)
+	namespace, since := c.signature()
+	if namespace != pidNamespace() || since == 0 {
+		t.Fatalf("signed by %d at %d", namespace, since)
+	}
+	for start, want := range map[uint64]bool{since - 1: false, since: true, since + 1: true} {
+		if got := (&inhabitants{known: true, hidden: []uint64{start}}).of(c); got != want {
+			t.Errorf("a process of %d in a copy of %d: %v", start, since, got)
+		}
+	}
+	_, err := c.lock.WriteAt(fmt.Appendf(nil, "%20d %20d\n", namespace+1, since), 0)
+	must(t, err)
+	if (&inhabitants{known: true, hidden: []uint64{since + 1}}).of(c) {
+		t.Error("a process of our namespace in a copy of another one")
+	}
+	must(t, c.lock.Truncate(0))
+	if !(&inhabitants{known: true, hidden: []uint64{1}}).of(c) {
+		t.Error("nobody has signed, so it may be anyone")
+	}
+	must(t, c.Close())
 }
 
 // TestAtOnce has many take copies, change them, and give them back.
@@ -293,6 +320,7 @@ func TestFilesystems(t *testing.T) {
 		mount func(t *testing.T, at string)
 	}{
 		{"tmpfs", func(t *testing.T, at string) { must(t, unix.Mount("tmpfs", at, "tmpfs", 0, "")) }},
+		{"overlayfs on tmpfs", overlayMount},
 		{"btrfs", loopMount("mkfs.btrfs", "-q")},
 		{"xfs", loopMount("mkfs.xfs", "-q", "-m", "reflink=1")},
 		{"ext4 of seconds", loopMount("mkfs.ext4", "-q", "-I", "128", "-b", "4096")},
@@ -332,6 +360,16 @@ func TestFilesystems(t *testing.T) {
 	}
 }
 
+// overlayMount mounts an overlayfs over two filesystems.
+func overlayMount(t *testing.T, at string) {
+	lower, upper := t.TempDir(), t.TempDir()
+	must(t, unix.Mount("tmpfs", upper, "tmpfs", 0, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(upper, 0)) })
+	must(t, os.Mkdir(upper+"/u", 0o755))
+	must(t, os.Mkdir(upper+"/w", 0o755))
+	must(t, unix.Mount("overlay", at, "overlay", 0, "lowerdir="+lower+",upperdir="+upper+"/u,workdir="+upper+"/w"))
+}
+
 // secretly changes a file through memory that was read before, in a way that tmpfs does
 // not tell of.
 func secretly(t *testing.T, dir string) {
@@ -350,6 +388,44 @@ func secretly(t *testing.T, dir string) {
 	read := mem[0]
 	mem[0] = read + 1
 	must(t, unix.Munmap(mem))
+}
+
+// TestNoSpace has idle copies go where there is no room for a new one.
+func TestNoSpace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	at := t.TempDir()
+	must(t, unix.Mount("tmpfs", at, "tmpfs", 0, "size=8m"))
+	defer func() { must(t, unix.Unmount(at, 0)) }()
+	s, layers, _ := newStore(t, filepath.Join(at, "store"))
+	src := t.TempDir()
+	for i := range 8 {
+		must(t, os.WriteFile(filepath.Join(src, fmt.Sprint("file", i)), nil, 0o644))
+		layers = append(layers, addLayer(t, s, layers, src))
+		must(t, take(t, s, layers).Close())
+	}
+	if n := len(copies(t, s)); n == 8 {
+		t.Error("there was room for all copies: nothing was tried")
+	}
+	var taken []*Copy
+	for {
+		c, err := Take(t.Context(), s, layers)
+		if err != nil {
+			if !errors.Is(err, unix.ENOSPC) {
+				t.Error(err)
+			}
+			break
+		}
+		taken = append(taken, c)
+	}
+	if len(taken) == 0 {
+		t.Error("no copy, though none was taken")
+	}
+	for _, c := range taken {
+		must(t, c.Close())
+	}
+	copies(t, s) // nothing is left in scratch
 }
 
 // loopMount mounts a new filesystem in a file.

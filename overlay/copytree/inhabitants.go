@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -78,7 +79,7 @@ func (in *inhabitants) look() {
 }
 
 // startTime is when a process started, in clock ticks after the boot: field 22 of
-// proc_pid_stat(5).
+// proc_pid_stat(5). It is false for a process that has ended and waits for its parent.
 func startTime(proc string) (uint64, bool) {
 	b, err := os.ReadFile(proc + "/stat")
 	if err != nil {
@@ -86,7 +87,7 @@ func startTime(proc string) (uint64, bool) {
 	}
 	// The second field, in parentheses, may contain anything.
 	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(f) < 20 {
+	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
 		return 0, false
 	}
 	t, err := strconv.ParseUint(f[19], 10, 64)
@@ -139,4 +140,43 @@ func (c *Copy) InUse() bool {
 	in := &inhabitants{}
 	in.look()
 	return in.seen(c)
+}
+
+// Evict kills the processes that have their root in the copy, until there are none.
+func (c *Copy) Evict() {
+	for range 100 {
+		in := &inhabitants{}
+		in.look()
+		if !in.seen(c) {
+			return
+		}
+		names, _ := filepath.Glob("/proc/[0-9]*/root")
+		for _, name := range names {
+			c.evict(name)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// evict kills a process if its root, as /proc names it, is in the copy.
+func (c *Copy) evict(root string) {
+	pid, err := strconv.Atoi(filepath.Base(filepath.Dir(root)))
+	if err != nil || !c.has(root) {
+		return
+	}
+	// The descriptor is that of the process that has the number now, so look again.
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if c.has(root) {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // it may have ended
+	}
+}
+
+// has tells whether a link of /proc leads into the copy.
+func (c *Copy) has(link string) bool {
+	to, err := os.Readlink(link)
+	return err == nil && (&inhabitants{links: []string{to}}).seen(c)
 }

@@ -35,7 +35,16 @@ func (t *taker) take() (*Copy, error) {
 			return c, err
 		}
 	}
-	return t.make(dirs)
+	c, err := t.make(dirs)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		// Copies that wait for another run are worth less than this one.
+		freed, freeErr := RemoveIdle(t.store)
+		if freed > 0 && freeErr == nil {
+			return t.make(nil)
+		}
+		err = errors.Join(err, freeErr)
+	}
+	return c, err
 }
 
 // tryFree takes a copy if it is free and can be set right; else it gives nil. One that

@@ -33,15 +33,8 @@ func LogIn(name string) (*Login, error) {
 
 // LogInAt makes it in a directory that the user can enter.
 func LogInAt(name, dir string) (*Login, error) {
-	u, err := user.Lookup(name)
+	l, err := lookUp(name)
 	if err != nil {
-		return nil, fmt.Errorf("%w (`scripts/deps test` makes the users of tests)", err)
-	}
-	l := &Login{Name: name}
-	if l.uid, err = strconv.Atoi(u.Uid); err != nil {
-		return nil, err
-	}
-	if l.gid, err = strconv.Atoi(u.Gid); err != nil {
 		return nil, err
 	}
 	if l.Dir, err = os.MkdirTemp(dir, "plash-"+name); err != nil {
@@ -50,16 +43,40 @@ func LogInAt(name, dir string) (*Login, error) {
 	return l, os.Chown(l.Dir, l.uid, l.gid)
 }
 
+// lookUp finds a user's ids.
+func lookUp(name string) (*Login, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w (`scripts/deps test` makes the users of tests)", err)
+	}
+	l := &Login{Name: name}
+	if l.uid, err = strconv.Atoi(u.Uid); err != nil {
+		return nil, err
+	}
+	l.gid, err = strconv.Atoi(u.Gid)
+	return l, err
+}
+
+// credential is what makes a process the user's.
+func (l *Login) credential() *syscall.Credential {
+	return &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.gid)}
+}
+
 // Command is a command that the user runs in his directory, which is his home too.
 func (l *Login) Command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
+	l.Become(cmd)
 	cmd.Dir = l.Dir
 	cmd.Env = []string{
 		"HOME=" + l.Dir, "TMPDIR=" + l.Dir, "USER=" + l.Name, "LOGNAME=" + l.Name, "CI=" + os.Getenv("CI"),
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.gid)}}
 	return cmd
+}
+
+// Become has the user run a command.
+func (l *Login) Become(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: l.credential()}
 }
 
 // Program copies a program to where the user can execute it.
@@ -118,4 +135,22 @@ func (l *Login) Run(t *testing.T, tests string, env []string, flags ...string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// Give makes a file a user's.
+func Give(name, path string) error {
+	l, err := lookUp(name)
+	if err != nil {
+		return err
+	}
+	return os.Chown(path, l.uid, l.gid)
+}
+
+// IDs are a user's numbers, as UID:GID.
+func IDs(name string) (string, error) {
+	l, err := lookUp(name)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d:%d", l.uid, l.gid), nil
 }

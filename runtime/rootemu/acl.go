@@ -13,12 +13,8 @@ const (
 	aclVersion = 2
 	aclEntry   = 8 // tag and permissions of 16 bits, id of 32
 
-	aclUserObj  = 0x01
-	aclUser     = 0x02
-	aclGroupObj = 0x04
-	aclGroup    = 0x08
-	aclMask     = 0x10
-	aclOther    = 0x20
+	aclUser  = 0x02
+	aclGroup = 0x08
 )
 
 func checkACL(acl []byte) error {
@@ -44,30 +40,4 @@ func ownACL(acl []byte) ([]byte, error) {
 		own = append(own, e...)
 	}
 	return own, nil
-}
-
-// aclWithMode is an access control list after a chmod(2): of the group's bits it is the mask
-// that changes, if there is one (acl(5)).
-func aclWithMode(acl []byte, mode uint32) []byte {
-	if checkACL(acl) != nil {
-		return acl
-	}
-	acl = slices.Clone(acl)
-	masked := false
-	for e := range slices.Chunk(acl[aclHeader:], aclEntry) {
-		masked = masked || aclTag(e) == aclMask
-	}
-	for e := range slices.Chunk(acl[aclHeader:], aclEntry) {
-		perm := binary.LittleEndian.Uint16(e[2:])
-		switch tag := aclTag(e); {
-		case tag == aclUserObj:
-			perm = uint16(mode >> 6 & 7)
-		case tag == aclMask, tag == aclGroupObj && !masked:
-			perm = uint16(mode >> 3 & 7)
-		case tag == aclOther:
-			perm = uint16(mode & 7)
-		}
-		binary.LittleEndian.PutUint16(e[2:], perm)
-	}
-	return acl
 }

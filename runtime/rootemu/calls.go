@@ -38,6 +38,8 @@ var common = []call{
 	{nr: unix.SYS_GETRESUID, do: getresuid},
 	{nr: unix.SYS_GETRESGID, do: getresgid},
 	{nr: unix.SYS_GETGROUPS, do: getgroups},
+	{nr: unix.SYS_SETRLIMIT, do: setrlimit, only: realTime(0)},
+	{nr: unix.SYS_PRLIMIT64, do: prlimit, only: realTime(1)},
 	{nr: unix.SYS_GETSOCKOPT, do: getpeercred, only: peerIDs},
 	{nr: unix.SYS_MKDIRAT, do: mkdirat, only: ofUsers(nil)},
 	{nr: unix.SYS_SYMLINKAT, do: symlinkat, only: ofUsers(nil)},

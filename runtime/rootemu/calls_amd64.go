@@ -36,6 +36,7 @@ var calls386 = []call{
 	{nr: 50, do: getegid, narrow: true},
 	{nr: 70, do: setreuid, blind: true, narrow: true},
 	{nr: 71, do: setregid, blind: true, narrow: true},
+	{nr: 75, do: setrlimit, only: realTime(0)},
 	{nr: 80, do: getgroups, narrow: true},
 	{nr: 81, do: setgroups, blind: true, narrow: true},
 	{nr: 95, do: fchown, blind: true, narrow: true},
@@ -74,6 +75,7 @@ var calls386 = []call{
 	{nr: 237, do: fremovexattr},
 	{nr: 297, do: mknodat, only: devices(2, 3), blind: true},
 	{nr: 298, do: fchownat, blind: true},
+	{nr: 340, do: prlimit, only: realTime(1)},
 	{nr: sysSetxattrat, do: setxattrat},
 	{nr: sysRemovexattrat, do: removexattrat},
 }

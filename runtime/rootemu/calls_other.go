@@ -2,5 +2,7 @@
 
 package rootemu
 
-// machines are none: [Fork] says so.
+// machines are none: no filter stops anything.
 var machines []machine
+
+const librariesFrom, librariesTo = 0, 0

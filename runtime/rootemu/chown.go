@@ -72,7 +72,7 @@ func (c *caller) give(fd int, uid, gid uint32) error {
 			r.GID = &gid
 		}
 		if st.Mode&unix.S_IFMT == unix.S_IFREG {
-			r.dropXattr(xattrCapability) // as the kernel does
+			r.setXattr(xattrCapability, nil) // as the kernel does
 		}
 	})
 	return nil

@@ -171,7 +171,7 @@ func (w *worker) owner(fd int, st *unix.Stat_t) (uid, gid uint32, r record) {
 	if err != nil {
 		return uid, gid, record{}
 	}
-	asked, _ := w.memory.Recall(id, st.Mode)
+	asked, _ := w.memory.Recall(id)
 	if asked.UID != nil {
 		uid = *asked.UID
 	}

@@ -115,6 +115,32 @@ func (t *identities) number(c creds) int {
 	return n
 }
 
+// setrlimit and prlimit leave our note in place: pam_limits sets all limits of a process that is about
+// to become a user (Debian's, to those of process 1).
+func setrlimit(c *caller) answer {
+	if _, known, err := c.ids.of(int(c.pid)); err != nil || !known {
+		return asItWere
+	}
+	return done
+}
+
+func prlimit(c *caller) answer {
+	if c.num(0) != 0 && c.num(0) != int32(c.pid) || c.addr(2) == 0 {
+		return asItWere
+	}
+	if old := c.addr(3); old != 0 {
+		var lim unix.Rlimit
+		if err := unix.Prlimit(int(c.pid), unix.RLIMIT_RTTIME, nil, &lim); err != nil {
+			return fails(err)
+		}
+		b := binary.NativeEndian.AppendUint64(nil, lim.Cur)
+		if err := c.write(old, binary.NativeEndian.AppendUint64(b, lim.Max)); err != nil {
+			return fails(err)
+		}
+	}
+	return setrlimit(c)
+}
+
 // change changes the caller's credentials.
 func (c *caller) change(how func(*creds) error) answer {
 	was, _, err := c.ids.of(int(c.pid))

@@ -83,30 +83,30 @@ func (m *Memory) xattr(id overlay.FileID, name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.find(id)
-	return r != nil && slices.ContainsFunc(r.Xattrs, func(x tarstream.Xattr) bool { return x.Name == name })
+	return r != nil && r.xattr(name)
 }
 
-// forgetXattr forgets an attribute, and tells whether it was remembered.
-func (m *Memory) forgetXattr(id overlay.FileID, name string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r := m.find(id)
-	return r != nil && r.dropXattr(name)
+// leaveXattr leaves an attribute to the file itself, from now on, and tells whether it was
+// remembered.
+func (m *Memory) leaveXattr(id overlay.FileID, name string) (had bool) {
+	m.update(id, func(r *record) {
+		had = r.xattr(name)
+		r.setXattr(name, nil)
+	})
+	return had
 }
 
-func (r *record) dropXattr(name string) bool {
-	had := len(r.Xattrs)
-	r.Xattrs = slices.DeleteFunc(r.Xattrs, func(x tarstream.Xattr) bool { return x.Name == name })
-	return len(r.Xattrs) < had
+func (r *record) xattr(name string) bool {
+	return slices.ContainsFunc(r.Xattrs, func(x tarstream.Xattr) bool { return x.Name == name && x.Value != nil })
 }
 
 func (r *record) setXattr(name string, value []byte) {
-	r.dropXattr(name)
+	r.Xattrs = slices.DeleteFunc(r.Xattrs, func(x tarstream.Xattr) bool { return x.Name == name })
 	r.Xattrs = append(r.Xattrs, tarstream.Xattr{Name: name, Value: value})
 }
 
 // Recall is for [overlay.Flat].
-func (m *Memory) Recall(id overlay.FileID, mode uint32) (overlay.Remembered, bool) {
+func (m *Memory) Recall(id overlay.FileID) (overlay.Remembered, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.find(id)
@@ -115,11 +115,6 @@ func (m *Memory) Recall(id overlay.FileID, mode uint32) (overlay.Remembered, boo
 	}
 	out := r.Remembered
 	out.Xattrs = slices.Clone(r.Xattrs)
-	for i, x := range out.Xattrs {
-		if x.Name == xattrACL {
-			out.Xattrs[i].Value = aclWithMode(x.Value, mode)
-		}
-	}
 	return out, true
 }
 

@@ -65,7 +65,7 @@ type callID struct{ arch, nr uint32 }
 
 // serve answers calls until nobody can make any. It says when it begins, or that it cannot.
 func (s *server) serve(ready chan<- error) {
-	goruntime.LockOSThread() // and ends with the thread, as that is another's no more
+	goruntime.LockOSThread() // which is never unlocked: the thread ends with the worker
 	w := &worker{server: s, calls: map[callID]call{}}
 	for _, m := range machines {
 		for _, c := range m.calls {

@@ -17,7 +17,7 @@ var presets = []preset{
 	{"etc/apt/apt.conf.d", "zz-plash", "APT::Sandbox::User \"root\";\n"},
 	// rpm sets owner and mode of directories that packages have, also of those that are the host's
 	// here, and gives up where that fails.
-	{"etc/rpm", "macros.plash", "%_netsharedpath /dev:/home:/proc:/sys\n"},
+	{"usr/lib/rpm/macros.d", "macros.plash", "%_netsharedpath /dev:/home:/proc:/sys\n"},
 }
 
 // Presets writes files into dir, an empty directory, that are to go below the layers of a

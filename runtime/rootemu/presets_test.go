@@ -15,7 +15,7 @@ func TestPresets(t *testing.T) {
 	if err != nil || string(text) != "APT::Sandbox::User \"root\";\n" {
 		t.Errorf("%q, %v", text, err)
 	}
-	if _, err := os.Stat(dir + "/etc/rpm"); err == nil {
+	if _, err := os.Stat(dir + "/usr"); err == nil {
 		t.Error("there is a preset that nobody reads")
 	}
 }

@@ -37,9 +37,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnsupported is wrapped by errors of [Fork] on machines whose system calls are not known.
-var ErrUnsupported = errors.New("no root emulation on this machine")
-
 // Options say where to emulate.
 type Options struct {
 	// Upper is the upper directory of the filesystem that is this process' root.
@@ -53,8 +50,8 @@ type Options struct {
 type Emulation struct {
 	// Memory is what was asked for until now.
 	Memory *Memory
-	// Blind is the reason that calls can only be made to succeed here: nothing is
-	// remembered then, devices are not made at all, and processes stay root to
+	// Blind is the reason that calls can only be made to succeed here, or not even that:
+	// nothing is remembered then, devices are not made at all, and processes stay root to
 	// themselves. It is nil if all is well.
 	Blind error
 }
@@ -67,23 +64,17 @@ const workers = 4
 // from them. They are served by this process until it ends. The process must have all capabilities
 // in its user namespace, its root must be the container's, and it must see itself in /proc. No thread of
 // it comes under the emulation but the one that ends with fork.
-func Fork(o Options, fork func()) (*Emulation, error) {
+func Fork(o Options, fork func()) *Emulation {
 	e := &Emulation{Memory: newMemory()}
 	e.Blind = onThread(func() error { return serveThen(o, e.Memory, fork) })
-	if e.Blind == nil {
-		return e, nil
-	}
-	err := onThread(func() error {
-		if err := blindFilter(); err != nil {
+	if e.Blind != nil {
+		e.Blind = errors.Join(e.Blind, onThread(func() error {
+			err := blindFilter()
+			fork()
 			return err
-		}
-		fork()
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("emulate root: %w", errors.Join(err, e.Blind))
+		}))
 	}
-	return e, nil
+	return e
 }
 
 // onThread calls f on a thread that ends with it.
@@ -98,6 +89,9 @@ func onThread(f func() error) error {
 
 // serveThen puts the calling thread under the emulation and calls fork, if the emulation works.
 func serveThen(o Options, m *Memory, fork func()) error {
+	if len(machines) == 0 {
+		return fmt.Errorf("emulate root: the system calls of %s are not known", goruntime.GOARCH)
+	}
 	s, err := newServer(o, m)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package rootemu
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +77,37 @@ touch mine
 		"var/lib/x/group 0 640 9:50 0", "var/lib/x/mine 0 644 0:0 0", "var/lib/x/new 0 644 60:61 0",
 		"var/lib/x/rewritten 0 640 0:42 0", "var/lib/x/root 0 640 0:0 0", "var/lib/x/successor 0 640 5:6 0",
 		"var/lib/x/sym 2 777 17:18 -> b")
+}
+
+// TestAttributesBelow changes files that have attributes in the layers below which the container
+// does not show.
+func TestAttributesBelow(t *testing.T) {
+	needs(t, "setfacl")
+	attrs := func(name, acl string) map[string]string {
+		return map[string]string{"SCHILY.xattr." + name: acl}
+	}
+	const (
+		cap = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+		acl = "\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x06\x00\x21\x00\x00\x00" +
+			"\x04\x00\x04\x00\xff\xff\xff\xff" + "\x10\x00\x06\x00\xff\xff\xff\xff" + "\x20\x00\x04\x00\xff\xff\xff\xff"
+	)
+	file := func(name string, xattrs map[string]string) tar.Header {
+		return tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o664, PAXRecords: xattrs, Format: tar.FormatPAX}
+	}
+	c := newContainer(t,
+		tar.Header{
+			Name: "var/d", Typeflag: tar.TypeDir, Mode: 0o755, PAXRecords: attrs("system.posix_acl_default", acl),
+			Format: tar.FormatPAX,
+		},
+		file("var/d/chmod", attrs("security.capability", cap)), file("var/d/write", attrs("security.capability", cap)),
+		file("var/d/chown", attrs("security.capability", cap)), file("var/d/acl", attrs("system.posix_acl_access", acl)),
+		file("var/d/none", attrs("system.posix_acl_access", acl)))
+	c.sh(t, `cd /var/d; chmod 755 chmod; echo >>write; chown 3 chown; chmod 600 acl; setfacl -m u:0:r none; setfacl -b none`)
+	c.wantLayer(t, "var/ 5 755 0:0", "var/d/ 5 755 0:0 system.posix_acl_default="+fmt.Sprintf("%x", acl),
+		"var/d/acl 0 600 0:0 0 system.posix_acl_access="+
+			"02000000"+"01000600ffffffff"+"0200060021000000"+"04000400ffffffff"+"10000000ffffffff"+"20000000ffffffff",
+		"var/d/chmod 0 755 0:0 0 security.capability="+fmt.Sprintf("%x", cap),
+		"var/d/chown 0 664 3:0 0", "var/d/none 0 664 0:0 0", "var/d/write 0 664 0:0 1")
 }
 
 // TestInodeAgain removes a file that was given away, and makes another that gets its inode.
@@ -205,9 +237,13 @@ func TestBecome(t *testing.T) {
 		program, _, _ := strings.Cut(argv, " ")
 		needs(t, program)
 		c := newContainer(t)
-		out := c.sh(t, "id -u; "+argv+` 'id -u; id -g; (sleep 0.1; id -u) & wait; sh -c "(sleep 0.2; id -u) &"; sleep 0.3; perl -e "print \$<, \"\n\""'; id -u`)
+		out := c.sh(t, "id -u; "+argv+` 'ulimit -R 1000000000 2>/dev/null; id -u; id -g; (sleep 0.1; id -u) & wait; sh -c "(sleep 0.2; id -u) &"; sleep 0.3; perl -e "print \$<, \"\n\""'; id -u`)
 		if out != "0\n33\n33\n33\n33\n33\n0\n" {
 			t.Errorf("%s: %q", argv, out)
+		}
+		groups := "33\n"
+		if out := c.sh(t, argv+` 'id -G'`); out != groups {
+			t.Errorf("%s: groups %q", argv, out)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func (c *caller) set(fd int, name string, v valueArgs) answer {
 	err := unix.Setxattr(link(fd), name, value, int(v.flags))
 	if err == nil || !c.remembersXattr(fd, name, err) {
 		if err == nil {
-			c.forget(fd, name)
+			c.leave(fd, name)
 		}
 		return fails(err)
 	}
@@ -203,7 +203,9 @@ func (c *caller) removeNamed(dirfd int32, path int, follow, mayBeEmpty bool, nam
 func (c *caller) remove(fd int, name string) answer {
 	err := unix.Removexattr(link(fd), name)
 	switch {
-	case c.forget(fd, name):
+	case err == nil:
+		c.leave(fd, name)
+	case c.leaves(fd, name):
 		return done
 	case errors.Is(err, unix.EPERM) && strings.HasPrefix(name, "trusted."):
 		return fails(unix.ENODATA) // what root is told of one that is not there
@@ -211,8 +213,15 @@ func (c *caller) remove(fd int, name string) answer {
 	return fails(err)
 }
 
-// forget forgets an attribute of a file, and tells whether it was remembered.
-func (c *caller) forget(fd int, name string) bool {
+// leave leaves an attribute to the file itself, which is in the upper directory.
+func (c *caller) leave(fd int, name string) {
+	if id, err := c.identify(fd); err == nil {
+		c.memory.leaveXattr(id, name)
+	}
+}
+
+// leaves does so if the attribute is remembered, and tells whether it was.
+func (c *caller) leaves(fd int, name string) bool {
 	_, id, err := c.find(fd, false)
-	return err == nil && c.memory.forgetXattr(id, name)
+	return err == nil && c.memory.xattr(id, name) && c.memory.leaveXattr(id, name)
 }
