@@ -1,5 +1,5 @@
 # make demo    builds plash and shows what it does
-# make test    runs the tests; make check runs linters, race tests and short fuzzing
+# make test    runs the tests; make check runs linters, race tests and short fuzzing; make nightly takes an hour
 # make install PREFIX=/usr/local DESTDIR=
 
 GO      ?= go
@@ -25,7 +25,7 @@ LDFLAGS = -s -w $(if $(filter amd64 arm64,$(shell $(GO) env GOARCH 2>/dev/null))
 
 TOOL = $(GO) tool -modfile=tools/go.mod
 
-.PHONY: all build install uninstall test check fmt lint cross race fuzz demo bench clean
+.PHONY: all build install uninstall test nightly check fmt lint cross race fuzz demo bench clean
 
 all: build
 
@@ -45,6 +45,11 @@ uninstall: build
 test:
 	@scripts/deps test
 	@scripts/test ./...
+
+# An hour of random operations, by their seeds, on the union and on what it is held against.
+nightly:
+	@scripts/deps test
+	PLASH_RANDOM_TIME=1h scripts/test -timeout 90m -run TestRandomOperations ./fusefs/union
 
 # What CI runs besides the tests.
 check: lint cross race fuzz

@@ -44,6 +44,10 @@ func (u *FS) unused(id, lookups uint64) *node {
 
 func (u *FS) forget(n *node) {
 	u.tab.Lock()
+	if u.closed {
+		u.tab.Unlock()
+		return
+	}
 	pinned, lookups := n.pinned, n.lookups
 	wait := pinned && time.Since(n.told) < underWay
 	if wait {
@@ -65,6 +69,8 @@ func (u *FS) forget(n *node) {
 	u.tab.Lock()
 	defer u.tab.Unlock()
 	switch {
+	case u.closed:
+		return
 	case !pinned:
 	case n.lookups != lookups || n.lookups > 0: // it was told of it meanwhile
 		return

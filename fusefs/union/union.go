@@ -100,7 +100,8 @@ type FS struct {
 	handles   map[uint64]*handle
 	nextFH    uint64
 	doubtful  []*node // that may have been forgotten
-	kept      int     // how many nodes keep a descriptor
+	closed    bool
+	kept      int // how many nodes keep a descriptor
 }
 
 // New makes the union of a container and an upper directory. The view must stay open
@@ -167,9 +168,15 @@ func (u *FS) Close() error {
 	for _, h := range u.handles {
 		u.release(h)
 	}
+	// Nodes that were to be looked at a moment later are not any more.
+	u.mu.Lock()
+	u.tab.Lock()
+	u.closed = true
 	for _, n := range u.byID {
 		u.drop(n)
 	}
+	u.tab.Unlock()
+	u.mu.Unlock()
 	var err error
 	if u.work >= 0 {
 		err = u.marks.close(u)
