@@ -76,8 +76,10 @@ func TestSandboxLeavesNothing(t *testing.T) {
 			t.Fatalf("it does not come up: %v", err)
 		}
 		scratch = strings.TrimSpace(scratch)
-		if !running(t, seconds) {
-			t.Fatal("the process in the background does not run")
+		for deadline := time.Now().Add(10 * time.Second); !running(t, seconds); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the process in the background does not run")
+			}
 		}
 		for _, sig := range signals {
 			if err := cmd.Process.Signal(sig); err != nil {
