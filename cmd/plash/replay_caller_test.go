@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -127,15 +128,11 @@ func (p *planned) program(name string) string {
 // testReplaySignals compares which signals a command has ignored that its caller has
 // ignored. Only a program that begins before Go does can know of all.
 func testReplaySignals(t *testing.T, p *planned) {
-	for traps, want := range map[string]string{
-		"":          "0000000000000000",
-		"INT QUIT":  "0000000000000006",
-		"HUP":       "0000000000000001",
-		"PIPE TERM": "0000000000005000",
-		"QUIT USR1": "0000000000000204",
+	for traps, want := range map[string]uint64{
+		"": 0, "INT QUIT": 0x6, "HUP": 0x1, "PIPE TERM": 0x5000, "QUIT USR1": 0x204,
 	} {
 		if p.bin == "" && (traps == "PIPE TERM" || traps == "QUIT USR1") {
-			want = "0000000000000000"
+			want = 0
 		}
 		for _, plans := range []string{"", replay.Off} {
 			script := `exec "$0" "$1" grep SigIgn /proc/self/status`
@@ -149,8 +146,11 @@ func testReplaySignals(t *testing.T, p *planned) {
 				cmd.Env = append(cmd.Env, replay.Var+"="+plans)
 			}
 			out, err := cmd.CombinedOutput()
-			if got := strings.TrimSpace(strings.TrimPrefix(string(out), "SigIgn:")); err != nil || got != want {
-				t.Errorf("ignored %q, %s=%s: %s (%v), want %s", traps, replay.Var, plans, got, err, want)
+			text := strings.TrimSpace(strings.TrimPrefix(string(out), "SigIgn:"))
+			got, parseErr := strconv.ParseUint(text, 16, 64)
+			// Without the real-time signals: make has one ignored that the C library keeps for itself.
+			if got &= 1<<31 - 1; err != nil || parseErr != nil || got != want {
+				t.Errorf("ignored %q, %s=%s: %s (%v), want %x", traps, replay.Var, plans, text, err, want)
 			}
 		}
 	}
