@@ -19,6 +19,9 @@ type CreateOptions struct {
 	Origin Origin
 	Config json.RawMessage // OCI image config; nil for none
 	Keys   []string        // cache keys that shall stand for it
+	// Attached are files that are kept beside its record, by their names, see
+	// [Store.Attached].
+	Attached map[string][]byte
 }
 
 // Create publishes a layer and makes a container of it on parent, durably. The
@@ -45,7 +48,7 @@ func (s *Store) Create(ctx context.Context, parent ID, layer *cas.Staged, o Crea
 		Depth: below.Depth + 1, Size: layer.Size(), Created: time.Now().UTC(),
 		Origin: o.Origin, Config: o.Config,
 	}
-	if err := s.record(ctx, &r, o.Keys); err != nil {
+	if err := s.record(ctx, &r, o); err != nil {
 		return Record{}, fmt.Errorf("create container: %w", err)
 	}
 	return r, nil
@@ -66,7 +69,7 @@ func (s *Store) Restore(ctx context.Context, layer *cas.Staged) error {
 }
 
 // record gives r an id and makes its container. The caller holds the shared lock.
-func (s *Store) record(ctx context.Context, r *Record, keys []string) (err error) {
+func (s *Store) record(ctx context.Context, r *Record, o CreateOptions) (err error) {
 	above := place("0")
 	if r.Parent != 0 {
 		if above, err = s.locate(r.Parent); err != nil {
@@ -98,13 +101,19 @@ func (s *Store) record(ctx context.Context, r *Record, keys []string) (err error
 	if err := s.writeRecord(w, *r, dir); err != nil {
 		return err
 	}
+	for name, content := range o.Attached {
+		if !attachable(name) {
+			return fmt.Errorf("attach %q: not a name for it", name)
+		}
+		w.write(filepath.Join(dir, name), content)
+	}
 	w.dir(s.path(idsDir))
 	if err := w.sync(); err != nil {
 		return err
 	}
 	// The keys point to nothing until the container appears, so once it is there
 	// it is found. They are not synced: a power cut costs a layer built again.
-	for _, key := range keys {
+	for _, key := range o.Keys {
 		tmp := filepath.Join(scratch.Path(), "key")
 		if err := os.WriteFile(tmp, keyFile{id, key}.encode(), 0o644); err != nil {
 			return err

@@ -20,20 +20,19 @@
 // last two are base images by name: they are not asked for again until
 // [Options.Refresh] says so.
 //
-// It does not know the Docker and OCI formats. It neither mounts nor runs
+// Images of Docker and OCI are read and written by package image, registries are spoken to by
+// package registry. It neither mounts nor runs
 // anything.
 package importexport
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net/url"
-	"syscall"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/fetch"
+	"github.com/ihucos/plash/importexport/progress"
 )
 
 // Options are how to import. The zero value is fine.
@@ -45,7 +44,7 @@ type Options struct {
 	SHA256 string
 	// Progress is told about downloads, and about reading files that are large or
 	// slow; nil: nobody is.
-	Progress Progress
+	Progress progress.Display
 	// UserAgent is what servers are told: plash/VERSION.
 	UserAgent string
 	// Server is the base URL of the image server; "": PLASH_LXC_SERVER of the
@@ -55,20 +54,20 @@ type Options struct {
 	// machine's.
 	Arch string
 
-	client *client // tests have one that is less patient
+	client *fetch.Client // tests have one that is less patient
 }
 
-func (o *Options) newClient() (c *client, done func()) {
+func (o *Options) newClient() (c *fetch.Client, done func()) {
 	if o.client != nil {
-		return o.client, o.client.close
+		return o.client, o.client.Close
 	}
-	c = newClient(o.UserAgent)
-	return c, c.close
+	c = fetch.New(o.UserAgent)
+	return c, c.Close
 }
 
-func (o *Options) progress() Progress {
+func (o *Options) display() progress.Display {
 	if o.Progress == nil {
-		return quiet{}
+		return progress.Quiet{}
 	}
 	return o.Progress
 }
@@ -162,73 +161,4 @@ func lookup(st *container.Store, key string) (container.ID, bool, error) {
 		return 0, false, nil
 	}
 	return id, ok, err
-}
-
-// maxRestarts is how often a download begins anew because the file changed on
-// the server under way.
-const maxRestarts = 3
-
-// download is a file to be imported from a server.
-type download struct {
-	url    *url.URL
-	size   int64  // that it must have, -1: any
-	sha256 string // hexadecimal digits, "": any
-}
-
-// ingest downloads d into the store. It returns the staged layer, with the
-// SHA-256 of the bytes it was made from, which is that of d if d has one.
-func (d *download) ingest(ctx context.Context, st *container.Store, c *client, p Progress) (_ *cas.Staged, sum string, err error) {
-	defer p.Close()
-	for try := 1; ; try++ {
-		staged, sum, err := d.once(ctx, st, c, p)
-		if err == nil || !errors.Is(err, errChanged) || try == maxRestarts {
-			return staged, sum, err
-		}
-	}
-}
-
-func (d *download) once(ctx context.Context, st *container.Store, c *client, p Progress) (_ *cas.Staged, sum string, err error) {
-	s := c.open(ctx, d.url, d.size, p)
-	defer s.Close()
-	staged, err := st.CAS().Ingest(ctx, s, cas.IngestOptions{})
-	if s.err != nil && !errors.Is(s.err, io.EOF) {
-		// What the store says of half a file is of no use.
-		return nil, "", errors.Join(s.err, closeStaged(staged, err))
-	}
-	var errno syscall.Errno
-	if err != nil && (d.sha256 == "" || errors.As(err, &errno)) {
-		return nil, "", s.unusable(err)
-	}
-	// Bytes behind the end of the archive belong to the file as well. After a
-	// damaged one, its checksum tells that it is not what was promised.
-	if _, drain := io.Copy(io.Discard, s); drain != nil {
-		return nil, "", errors.Join(drain, closeStaged(staged, err))
-	}
-	sum = s.digest()
-	if d.sha256 != "" && sum != d.sha256 {
-		return nil, "", errors.Join(
-			s.wrap(fmt.Errorf("%w: expected sha256 %s, found %s", ErrChecksum, d.sha256, sum)),
-			closeStaged(staged, err))
-	}
-	if err != nil {
-		return nil, "", s.unusable(err)
-	}
-	return staged, sum, nil
-}
-
-// unusable is the error about a download that is complete and no layer.
-func (s *stream) unusable(err error) error {
-	err = fmt.Errorf("import %s: %w", s.url.Redacted(), err)
-	if s.page {
-		return &hinted{err, "the server has sent a web page; is the URL that of the file itself?"}
-	}
-	return err
-}
-
-// closeStaged drops what Ingest made unless it failed.
-func closeStaged(staged *cas.Staged, err error) error {
-	if err != nil {
-		return nil // there is nothing to drop, and a better error is at hand
-	}
-	return staged.Close()
 }

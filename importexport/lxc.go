@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/fetch"
 )
 
 // DefaultServer is the image server that names are looked up on where no other
@@ -122,11 +123,11 @@ func below(base *url.URL, rel string) *url.URL {
 
 // fetchProducts reads what a server offers. A server without an index.json has
 // one list, at the usual place.
-func fetchProducts(ctx context.Context, c *client, server *url.URL) ([]*product, error) {
+func fetchProducts(ctx context.Context, c *fetch.Client, server *url.URL) ([]*product, error) {
 	lists := []string{"streams/v1/images.json"}
 	index := below(server, "streams/v1/index.json")
-	data, err := c.get(ctx, index, maxIndex)
-	var status *StatusError
+	data, err := c.Get(ctx, index, maxIndex)
+	var status *fetch.StatusError
 	switch {
 	case err == nil:
 		if lists, err = parseIndex(data); err != nil {
@@ -143,7 +144,7 @@ func fetchProducts(ctx context.Context, c *client, server *url.URL) ([]*product,
 	var all []*product
 	for _, list := range lists {
 		u := below(server, list)
-		data, err := c.get(ctx, u, maxIndex)
+		data, err := c.Get(ctx, u, maxIndex)
 		if err != nil {
 			return nil, err
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/progress"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,7 +27,7 @@ func ImportTar(ctx context.Context, st *container.Store, r io.Reader, name strin
 // importReader imports what r yields. finish is asked, when all is read, for
 // the cache keys that the container gets, or why there shall be none.
 func importReader(ctx context.Context, st *container.Store, r io.Reader, name string, o Options, finish func() ([]string, error)) (_ container.ID, err error) {
-	file := newFileReader(r, o.progress())
+	file := progress.NewReader(r, o.display())
 	staged, err := st.CAS().Ingest(ctx, file, cas.IngestOptions{})
 	file.Close()
 	if err != nil {

@@ -40,7 +40,7 @@ func ImportURL(ctx context.Context, st *container.Store, rawURL string, o Option
 func (d *download) keep(ctx context.Context, st *container.Store, o Options, from string, keys ...string) (_ container.ID, err error) {
 	c, done := o.newClient()
 	defer done()
-	staged, sum, err := d.ingest(ctx, st, c, o.progress())
+	staged, sum, err := d.ingest(ctx, st, c, o.display())
 	if err != nil {
 		return 0, err
 	}

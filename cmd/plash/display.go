@@ -3,7 +3,7 @@ package main
 import (
 	"os"
 
-	"github.com/ihucos/plash/importexport"
+	"github.com/ihucos/plash/importexport/progress"
 )
 
 // display is how the work that takes long is shown on standard error.
@@ -34,12 +34,12 @@ func displayFor(s streams) (display, error) {
 }
 
 // progress shows downloads.
-func (d display) progress(s streams) importexport.Progress {
+func (d display) progress(s streams) progress.Display {
 	switch d {
 	case displayTTY:
-		return importexport.NewBarProgress(s.err)
+		return progress.NewBar(s.err)
 	case displayPlain:
-		return importexport.NewPlainProgress(s.err)
+		return progress.NewPlain(s.err)
 	}
 	return nil
 }

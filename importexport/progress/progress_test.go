@@ -1,4 +1,4 @@
-package importexport
+package progress
 
 import (
 	"bytes"
@@ -9,8 +9,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/ihucos/plash/importexport/imageserver"
 )
 
 const wholePlain = "[0%|10%|20%|30%|40%|50%|60%|70%|80%|90%|100%]\nextracting...\n"
@@ -18,9 +16,9 @@ const wholePlain = "[0%|10%|20%|30%|40%|50%|60%|70%|80%|90%|100%]\nextracting...
 func TestPlainProgress(t *testing.T) {
 	for _, c := range []struct {
 		name, want string
-		do         func(p Progress)
+		do         func(p Display)
 	}{
-		{"in steps", wholePlain, func(p Progress) {
+		{"in steps", wholePlain, func(p Display) {
 			p.Start(1000)
 			for n := range int64(1001) {
 				p.Set(n)
@@ -28,14 +26,14 @@ func TestPlainProgress(t *testing.T) {
 			p.Complete()
 			p.Close()
 		}},
-		{"at once", wholePlain, func(p Progress) { p.Start(5); p.Set(5); p.Complete(); p.Close() }},
-		{"empty", wholePlain, func(p Progress) { p.Start(0); p.Set(0); p.Complete(); p.Close() }},
-		{"full but not complete", "[0%|10%|20%|30%|40%|50%|60%|70%|80%|90%\n", func(p Progress) { p.Start(5); p.Set(5); p.Close() }},
-		{"broken off", "[0%|10%\n", func(p Progress) { p.Start(100); p.Set(15); p.Close(); p.Set(90); p.Complete() }},
-		{"never begun", "", func(p Progress) { p.Close() }},
-		{"unknown length", "[0MB|10MB|20MB|done]\nextracting...\n", func(p Progress) { p.Start(-1); p.Set(25_000_000); p.Complete(); p.Close() }},
-		{"huge length", "[0%|10%|20%|30%|40%|50%\n", func(p Progress) { p.Start(1 << 62); p.Set(1 << 61); p.Close() }},
-		{"cut off", "[0%|10%\ncut: trying again in 2s\n[20%|30%|40%|50%|60%|70%|80%|90%|100%]\nextracting...\n", func(p Progress) {
+		{"at once", wholePlain, func(p Display) { p.Start(5); p.Set(5); p.Complete(); p.Close() }},
+		{"empty", wholePlain, func(p Display) { p.Start(0); p.Set(0); p.Complete(); p.Close() }},
+		{"full but not complete", "[0%|10%|20%|30%|40%|50%|60%|70%|80%|90%\n", func(p Display) { p.Start(5); p.Set(5); p.Close() }},
+		{"broken off", "[0%|10%\n", func(p Display) { p.Start(100); p.Set(15); p.Close(); p.Set(90); p.Complete() }},
+		{"never begun", "", func(p Display) { p.Close() }},
+		{"unknown length", "[0MB|10MB|20MB|done]\nextracting...\n", func(p Display) { p.Start(-1); p.Set(25_000_000); p.Complete(); p.Close() }},
+		{"huge length", "[0%|10%|20%|30%|40%|50%\n", func(p Display) { p.Start(1 << 62); p.Set(1 << 61); p.Close() }},
+		{"cut off", "[0%|10%\ncut: trying again in 2s\n[20%|30%|40%|50%|60%|70%|80%|90%|100%]\nextracting...\n", func(p Display) {
 			p.Start(100)
 			p.Set(15)
 			p.Retry(errors.New("cut"), 2*time.Second)
@@ -43,8 +41,8 @@ func TestPlainProgress(t *testing.T) {
 			p.Complete()
 			p.Close()
 		}},
-		{"begun again", "[0%|10%\n[0%|10%|20%\n", func(p Progress) { p.Start(100); p.Set(10); p.Start(50); p.Set(10); p.Close() }},
-		{"used again", wholePlain + wholePlain, func(p Progress) {
+		{"begun again", "[0%|10%\n[0%|10%|20%\n", func(p Display) { p.Start(100); p.Set(10); p.Start(50); p.Set(10); p.Close() }},
+		{"used again", wholePlain + wholePlain, func(p Display) {
 			for range 2 {
 				p.Start(1)
 				p.Complete()
@@ -53,29 +51,10 @@ func TestPlainProgress(t *testing.T) {
 		}},
 	} {
 		var b bytes.Buffer
-		c.do(NewPlainProgress(&b))
+		c.do(NewPlain(&b))
 		if b.String() != c.want {
 			t.Errorf("%s: %q, want %q", c.name, b.String(), c.want)
 		}
-	}
-}
-
-// TestProgressOfDownload: the line is complete before the layer is.
-func TestProgressOfDownload(t *testing.T) {
-	st, s := newStore(t), newServer(t)
-	s.AddFile("/a.tar", incompressible(t, 1<<20))
-	var b bytes.Buffer
-	o := Options{client: hasty(), Progress: NewPlainProgress(&b)}
-	if _, err := ImportURL(t.Context(), st, s.URL()+"/a.tar", o); err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != wholePlain {
-		t.Errorf("%q", b.String())
-	}
-	b.Reset()
-	s.SetFaults(imageserver.Faults{Status: []int{404}})
-	if _, err := ImportURL(t.Context(), st, s.URL()+"/b.tar", o); err == nil || b.String() != "" {
-		t.Errorf("%q, %v", b.String(), err)
 	}
 }
 
@@ -176,7 +155,7 @@ func TestBarOnFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p := NewBarProgress(f)
+	p := NewBar(f)
 	p.Start(10)
 	p.Set(10)
 	p.Complete()

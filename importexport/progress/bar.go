@@ -1,4 +1,4 @@
-package importexport
+package progress
 
 import (
 	"fmt"

@@ -1,4 +1,7 @@
-package importexport
+// Package fetch downloads files over HTTP as streams that survive lost connections:
+// what is cut off is resumed, what the server has changed under way is an error, and the
+// end is only seen where all that was promised has arrived.
+package fetch
 
 import (
 	"context"
@@ -11,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ihucos/plash/importexport/progress"
 )
 
 const (
@@ -34,9 +39,9 @@ const (
 // promised.
 var ErrChecksum = errors.New("checksum mismatch")
 
-// errChanged says that the server has other bytes now than at the beginning of
+// ErrChanged says that the server has other bytes now than at the beginning of
 // the download.
-var errChanged = errors.New("the file changed on the server during the download")
+var ErrChanged = errors.New("the file changed on the server during the download")
 
 // errIdle ends a request whose peer has fallen silent.
 var errIdle = errors.New("no data from the server")
@@ -54,24 +59,25 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("get %s: status %d", e.URL, e.Status)
 }
 
-// client makes requests. Its times are fields so that tests need not wait.
-type client struct {
-	http      *http.Client
+// A Client makes requests. Its times are fields so that tests need not wait.
+type Client struct {
+	HTTP      *http.Client
 	userAgent string
-	idle      time.Duration
-	backoff   time.Duration // before the second attempt; doubled with each
+	Idle      time.Duration
+	Backoff   time.Duration // before the second attempt; doubled with each
 }
 
-func newClient(userAgent string) *client {
+// New returns a client that tells servers userAgent; "": plash.
+func New(userAgent string) *Client {
 	if userAgent == "" {
 		userAgent = "plash"
 	}
 	dialer := &net.Dialer{Timeout: idleTimeout, KeepAlive: idleTimeout}
-	return &client{
+	return &Client{
 		userAgent: userAgent,
-		idle:      idleTimeout,
-		backoff:   firstBackoff,
-		http: &http.Client{
+		Idle:      idleTimeout,
+		Backoff:   firstBackoff,
+		HTTP: &http.Client{
 			CheckRedirect: checkRedirect,
 			Transport: &http.Transport{
 				Proxy:                 http.ProxyFromEnvironment,
@@ -87,7 +93,8 @@ func newClient(userAgent string) *client {
 	}
 }
 
-func (c *client) close() { c.http.CloseIdleConnections() }
+// Close gives up the connections that are idle.
+func (c *Client) Close() { c.HTTP.CloseIdleConnections() }
 
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
@@ -160,16 +167,16 @@ func retryAfter(field string, now time.Time) time.Duration {
 	return 0
 }
 
-// get returns the whole of a small file, of at most limit bytes.
-func (c *client) get(ctx context.Context, u *url.URL, limit int64) ([]byte, error) {
-	s := c.open(ctx, u, -1, quiet{})
+// Get returns the whole of a small file, of at most limit bytes.
+func (c *Client) Get(ctx context.Context, u *url.URL, limit int64) ([]byte, error) {
+	s := c.Open(ctx, u, -1, progress.Quiet{})
 	defer s.Close()
 	data, err := io.ReadAll(io.LimitReader(s, limit+1))
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, s.wrap(fmt.Errorf("more than %d bytes", limit))
+		return nil, s.Wrap(fmt.Errorf("more than %d bytes", limit))
 	}
 	return data, nil
 }

@@ -18,13 +18,15 @@ import (
 	"time"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/fetch"
 	"github.com/ihucos/plash/importexport/imageserver"
+	"github.com/ihucos/plash/importexport/progress"
 )
 
 // hasty is a client that does not wait long for anything.
-func hasty() *client {
-	c := newClient("plash/test")
-	c.idle, c.backoff = 300*time.Millisecond, time.Millisecond
+func hasty() *fetch.Client {
+	c := fetch.New("plash/test")
+	c.Idle, c.Backoff = 300*time.Millisecond, time.Millisecond
 	return c
 }
 
@@ -320,7 +322,7 @@ func TestImportURLDowngrade(t *testing.T) {
 	tls := httptest.NewTLSServer(http.RedirectHandler(plain.URL, http.StatusFound))
 	defer tls.Close()
 	c := hasty()
-	c.http.Transport = tls.Client().Transport
+	c.HTTP.Transport = tls.Client().Transport
 	_, err := ImportURL(t.Context(), newStore(t), tls.URL, Options{client: c})
 	if err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("error %v", err)
@@ -368,7 +370,7 @@ func TestImportURLCancelled(t *testing.T) {
 			defer cancel(nil)
 			time.AfterFunc(100*time.Millisecond, func() { cancel(errors.New("interrupted")) })
 			o := Options{client: hasty()}
-			o.client.idle = time.Minute
+			o.client.Idle = time.Minute
 			start := time.Now()
 			id, err := ImportURL(ctx, st, s.URL()+"/a.tar", o)
 			checkRefused(t, st, id, err, "interrupted")
@@ -379,36 +381,21 @@ func TestImportURLCancelled(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for field, want := range map[string]time.Duration{
-		"": 0, "7": 7 * time.Second, "-1": 0, "soon": 0, "99999999999999": 0,
-		now.Add(90 * time.Second).Format(http.TimeFormat): 90 * time.Second,
-		now.Add(-time.Hour).Format(http.TimeFormat):       0,
-	} {
-		if got := retryAfter(field, now); got != want {
-			t.Errorf("%q: %v, want %v", field, got, want)
-		}
+// TestProgressOfDownload: the line is complete before the layer is.
+func TestProgressOfDownload(t *testing.T) {
+	st, s := newStore(t), newServer(t)
+	s.AddFile("/a.tar", incompressible(t, 1<<20))
+	var b bytes.Buffer
+	o := Options{client: hasty(), Progress: progress.NewPlain(&b)}
+	if _, err := ImportURL(t.Context(), st, s.URL()+"/a.tar", o); err != nil {
+		t.Fatal(err)
 	}
-}
-
-func TestStrongValidator(t *testing.T) {
-	old, date := "Mon, 02 Jan 2006 15:04:05 GMT", "Mon, 02 Jan 2006 16:04:05 GMT"
-	for _, c := range []struct{ etag, modified, date, want string }{
-		{`"x"`, old, date, `"x"`},
-		{`W/"x"`, old, date, ""},
-		{"", old, date, old},
-		{"", old, old, ""},
-		{"", old, "", ""},
-		{"", "", date, ""},
-		{"", "yesterday", date, ""},
-	} {
-		h := http.Header{}
-		h.Set("ETag", c.etag)
-		h.Set("Last-Modified", c.modified)
-		h.Set("Date", c.date)
-		if got := strongValidator(h); got != c.want {
-			t.Errorf("%+v: %q", c, got)
-		}
+	if want := "[0%|10%|20%|30%|40%|50%|60%|70%|80%|90%|100%]\nextracting...\n"; b.String() != want {
+		t.Errorf("%q", b.String())
+	}
+	b.Reset()
+	s.SetFaults(imageserver.Faults{Status: []int{404}})
+	if _, err := ImportURL(t.Context(), st, s.URL()+"/b.tar", o); err == nil || b.String() != "" {
+		t.Errorf("%q, %v", b.String(), err)
 	}
 }

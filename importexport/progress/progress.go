@@ -1,4 +1,7 @@
-package importexport
+// Package progress shows how downloads, and other work that is counted in bytes,
+// go: as a bar on a terminal, as a line of text elsewhere. What cannot be shown is
+// never an error.
+package progress
 
 import (
 	"fmt"
@@ -9,10 +12,10 @@ import (
 	"time"
 )
 
-// Progress is told how a download goes. The methods are called one at a time
+// A Display is told how a download goes. The methods are called one at a time
 // by the goroutine that reads the download, except Close, which may come from
 // another one.
-type Progress interface {
+type Display interface {
 	// Start begins a download of total bytes, -1 where the server does not
 	// say. A second Start means that the download begins again.
 	Start(total int64)
@@ -32,8 +35,8 @@ type Progress interface {
 // unpacked and indexed.
 const extracting = "extracting...\n"
 
-// NewBarProgress returns a bar for a terminal that can draw one.
-func NewBarProgress(f *os.File) Progress {
+// NewBar returns a bar for a terminal that can draw one.
+func NewBar(f *os.File) Display {
 	return newBar(f, func() int {
 		if width := terminalWidth(f); width > 0 {
 			return width
@@ -42,10 +45,10 @@ func NewBarProgress(f *os.File) Progress {
 	})
 }
 
-// NewPlainProgress returns a display for files and pipes: [0%|10%|…|100%] on
+// NewPlain returns a display for files and pipes: [0%|10%|…|100%] on
 // one line, each part printed when it is reached. Where the length is not
 // known it prints a part for every 10 MB in place of every tenth.
-func NewPlainProgress(w io.Writer) Progress { return &plain{w: w} }
+func NewPlain(w io.Writer) Display { return &plain{w: w} }
 
 // unknownStep is the distance between two parts where the length is unknown.
 const unknownStep = 10_000_000
@@ -171,11 +174,11 @@ func retryLine(why error, wait time.Duration) string {
 	return fmt.Sprintf("%v: trying again in %v\n", why, wait.Round(100*time.Millisecond))
 }
 
-// quiet shows nothing.
-type quiet struct{}
+// Quiet is a [Display] that shows nothing.
+type Quiet struct{}
 
-func (quiet) Start(int64)                {}
-func (quiet) Set(int64)                  {}
-func (quiet) Retry(error, time.Duration) {}
-func (quiet) Complete()                  {}
-func (quiet) Close()                     {}
+func (Quiet) Start(int64)                {}
+func (Quiet) Set(int64)                  {}
+func (Quiet) Retry(error, time.Duration) {}
+func (Quiet) Complete()                  {}
+func (Quiet) Close()                     {}

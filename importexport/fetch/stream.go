@@ -1,4 +1,4 @@
-package importexport
+package fetch
 
 import (
 	"bytes"
@@ -14,18 +14,20 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/ihucos/plash/importexport/progress"
 )
 
-// stream is the body of one URL as a reader. It survives lost connections: the
+// A Stream is the body of one URL as a reader. It survives lost connections: the
 // rest is asked for with a range where the server has given a strong validator
 // (RFC 9110, 13.1.5), or everything again, of which the part that is already
 // known is compared and dropped. It ends with io.EOF only after as many bytes
 // as were promised.
-type stream struct {
-	c        *client
-	ctx      context.Context
-	url      *url.URL
-	progress Progress
+type Stream struct {
+	c       *Client
+	ctx     context.Context
+	url     *url.URL
+	display progress.Display
 
 	size      int64  // of the whole, -1: not known
 	validator string // for If-Range, "": none that is strong
@@ -43,17 +45,17 @@ type stream struct {
 	err        error // permanent
 }
 
-// open begins the download of u. size is how many bytes it must have, -1: any.
+// Open begins the download of u. size is how many bytes it must have, -1: any.
 // The first request is made by the first Read.
-func (c *client) open(ctx context.Context, u *url.URL, size int64, p Progress) *stream {
-	return &stream{c: c, ctx: ctx, url: u, size: size, progress: p, sum: sha256.New()}
+func (c *Client) Open(ctx context.Context, u *url.URL, size int64, p progress.Display) *Stream {
+	return &Stream{c: c, ctx: ctx, url: u, size: size, display: p, sum: sha256.New()}
 }
 
-// digest is the SHA-256 of what has been read, as hexadecimal digits.
-func (s *stream) digest() string { return hex.EncodeToString(s.sum.Sum(nil)) }
+// SHA256 is the SHA-256 of what has been read, as hexadecimal digits.
+func (s *Stream) SHA256() string { return hex.EncodeToString(s.sum.Sum(nil)) }
 
 // Read implements io.Reader.
-func (s *stream) Read(p []byte) (int, error) {
+func (s *Stream) Read(p []byte) (int, error) {
 	for len(p) > 0 {
 		if s.err != nil {
 			return 0, s.err
@@ -68,7 +70,7 @@ func (s *stream) Read(p []byte) (int, error) {
 		if n > 0 {
 			s.sum.Write(p[:n])
 			s.off += int64(n)
-			s.progress.Set(s.off)
+			s.display.Set(s.off)
 		}
 		s.check(err)
 		if n > 0 {
@@ -80,15 +82,15 @@ func (s *stream) Read(p []byte) (int, error) {
 
 // check sets s.err if the download is over, for better or worse, and makes
 // ready for another attempt if it was cut off.
-func (s *stream) check(err error) {
+func (s *Stream) check(err error) {
 	switch {
 	case s.size >= 0 && s.off > s.size:
-		s.err = s.wrap(fmt.Errorf("more than the promised %d bytes", s.size))
+		s.err = s.Wrap(fmt.Errorf("more than the promised %d bytes", s.size))
 	case err == nil:
 		return
 	case errors.Is(err, io.EOF) && (s.size < 0 || s.off == s.size):
 		s.err = io.EOF
-		s.progress.Complete()
+		s.display.Complete()
 	default:
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -100,9 +102,9 @@ func (s *stream) check(err error) {
 
 // readBody reads from the connection and gives up on one that is silent. The
 // time our own side takes between two reads does not count.
-func (s *stream) readBody(p []byte) (int, error) {
-	timer := time.AfterFunc(s.c.idle, func() {
-		s.cancel(fmt.Errorf("%w for %v", errIdle, s.c.idle))
+func (s *Stream) readBody(p []byte) (int, error) {
+	timer := time.AfterFunc(s.c.Idle, func() {
+		s.cancel(fmt.Errorf("%w for %v", errIdle, s.c.Idle))
 	})
 	n, err := s.body.Read(p)
 	timer.Stop()
@@ -113,7 +115,7 @@ func (s *stream) readBody(p []byte) (int, error) {
 }
 
 // drop ends the request under way, if there is one.
-func (s *stream) drop() {
+func (s *Stream) drop() {
 	if s.body == nil {
 		return
 	}
@@ -123,15 +125,24 @@ func (s *stream) drop() {
 }
 
 // Close ends the download. It is not safe while a Read is under way.
-func (s *stream) Close() { s.drop() }
+func (s *Stream) Close() { s.drop() }
 
-// wrap says of err that it is about this download.
-func (s *stream) wrap(err error) error {
+// Err is what ended the stream: io.EOF, or why it broke off; nil while it goes on.
+func (s *Stream) Err() error { return s.err }
+
+// IsPage reports whether the server calls what it sends HTML.
+func (s *Stream) IsPage() bool { return s.page }
+
+// URL is where the stream comes from.
+func (s *Stream) URL() *url.URL { return s.url }
+
+// Wrap says of err that it is about this download.
+func (s *Stream) Wrap(err error) error {
 	return fmt.Errorf("get %s: %w", s.url.Redacted(), err)
 }
 
 // reason is why a request failed, without what net/http puts around it.
-func (s *stream) reason(err error) error {
+func (s *Stream) reason(err error) error {
 	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx)
 	}
@@ -147,9 +158,9 @@ func (s *stream) reason(err error) error {
 
 // pause counts a failure and waits before the next attempt. It returns an
 // error if there shall be none.
-func (s *stream) pause(why error, atLeast time.Duration) error {
+func (s *Stream) pause(why error, atLeast time.Duration) error {
 	if s.ctx.Err() != nil {
-		return s.wrap(context.Cause(s.ctx))
+		return s.Wrap(context.Cause(s.ctx))
 	}
 	if s.off-s.failureOff >= enoughProgress {
 		s.failures = 0
@@ -162,25 +173,25 @@ func (s *stream) pause(why error, atLeast time.Duration) error {
 		limit = maxDialFailures // more likely a wrong name than a weak line
 	}
 	if s.failures >= limit {
-		return fmt.Errorf("%w (%d attempts)", s.wrap(why), s.failures)
+		return fmt.Errorf("%w (%d attempts)", s.Wrap(why), s.failures)
 	}
 	if atLeast > maxRetryAfter {
-		return s.wrap(fmt.Errorf("%w: the server asks to come back in %v", why, atLeast))
+		return s.Wrap(fmt.Errorf("%w: the server asks to come back in %v", why, atLeast))
 	}
-	wait := max(min(s.c.backoff<<(s.failures-1), maxBackoff), atLeast)
-	s.progress.Retry(s.wrap(why), wait)
+	wait := max(min(s.c.Backoff<<(s.failures-1), maxBackoff), atLeast)
+	s.display.Retry(s.Wrap(why), wait)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-s.ctx.Done():
-		return s.wrap(context.Cause(s.ctx))
+		return s.Wrap(context.Cause(s.ctx))
 	case <-timer.C:
 		return nil
 	}
 }
 
 // connect makes requests until one has brought a body that continues at s.off.
-func (s *stream) connect() error {
+func (s *Stream) connect() error {
 	for {
 		again, wait, err := s.request()
 		if err == nil {
@@ -199,13 +210,13 @@ func (s *stream) connect() error {
 // request makes one request. again says that an error may be gone next time,
 // wait how long the server wants to be left alone; such an error does not say
 // yet what it is about, others do.
-func (s *stream) request() (again bool, wait time.Duration, err error) {
+func (s *Stream) request() (again bool, wait time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	s.reqCtx, s.cancel = ctx, cancel
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url.String(), nil)
 	if err != nil {
 		cancel(nil)
-		return false, 0, s.wrap(err)
+		return false, 0, s.Wrap(err)
 	}
 	req.Header.Set("User-Agent", s.c.userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
@@ -213,12 +224,12 @@ func (s *stream) request() (again bool, wait time.Duration, err error) {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", s.off))
 		req.Header.Set("If-Range", s.validator)
 	}
-	resp, err := s.c.http.Do(req)
+	resp, err := s.c.HTTP.Do(req)
 	if err != nil {
 		err = s.reason(err)
 		cancel(nil)
 		if !transient(err) {
-			return false, 0, s.wrap(err)
+			return false, 0, s.Wrap(err)
 		}
 		return true, 0, err
 	}
@@ -229,7 +240,7 @@ func (s *stream) request() (again bool, wait time.Duration, err error) {
 	case resp.StatusCode == http.StatusPartialContent && s.off > 0 && s.validator != "":
 		return false, 0, s.rest(resp)
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.off > 0:
-		return false, 0, s.wrap(s.beyond(resp.Header.Get("Content-Range")))
+		return false, 0, s.Wrap(s.beyond(resp.Header.Get("Content-Range")))
 	case retryStatus(resp.StatusCode):
 		return true, retryAfter(resp.Header.Get("Retry-After"), time.Now()),
 			fmt.Errorf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
@@ -239,29 +250,29 @@ func (s *stream) request() (again bool, wait time.Duration, err error) {
 }
 
 // beyond is the error about a server that has nothing from s.off on.
-func (s *stream) beyond(contentRange string) error {
+func (s *Stream) beyond(contentRange string) error {
 	var total int64
 	if _, err := fmt.Sscanf(contentRange, "bytes */%d", &total); err == nil && total == s.off {
 		return fmt.Errorf("the server has %d bytes, not the expected %d", total, s.size)
 	}
-	return errChanged
+	return ErrChanged
 }
 
 // whole takes an answer that holds the file from its beginning.
-func (s *stream) whole(resp *http.Response) (again bool, wait time.Duration, err error) {
+func (s *Stream) whole(resp *http.Response) (again bool, wait time.Duration, err error) {
 	length := resp.ContentLength // -1: not told
 	if length >= 0 && s.size >= 0 && length != s.size {
 		if s.started {
-			return false, 0, s.wrap(errChanged)
+			return false, 0, s.Wrap(ErrChanged)
 		}
-		return false, 0, s.wrap(fmt.Errorf("the server has %d bytes, not the expected %d", length, s.size))
+		return false, 0, s.Wrap(fmt.Errorf("the server has %d bytes, not the expected %d", length, s.size))
 	}
 	if s.size < 0 {
 		s.size = length
 	}
 	if !s.started {
 		s.started = true
-		s.progress.Start(s.size)
+		s.display.Start(s.size)
 	}
 	s.validator = strongValidator(resp.Header)
 	s.page = strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
@@ -273,7 +284,7 @@ func (s *stream) whole(resp *http.Response) (again bool, wait time.Duration, err
 
 // skip reads the part that is already known from a body that begins at 0, and
 // makes sure that it is the same.
-func (s *stream) skip() (again bool, wait time.Duration, err error) {
+func (s *Stream) skip() (again bool, wait time.Duration, err error) {
 	sum := sha256.New()
 	buf := make([]byte, 64<<10)
 	for left := s.off; left > 0; {
@@ -282,34 +293,34 @@ func (s *stream) skip() (again bool, wait time.Duration, err error) {
 		left -= int64(n)
 		if err != nil && left > 0 {
 			if errors.Is(err, io.EOF) {
-				return false, 0, s.wrap(errChanged)
+				return false, 0, s.Wrap(ErrChanged)
 			}
 			return true, 0, fmt.Errorf("cut off after %d bytes: %w", s.off-left, err)
 		}
 	}
 	if !bytes.Equal(sum.Sum(nil), s.sum.Sum(nil)) {
-		return false, 0, s.wrap(errChanged)
+		return false, 0, s.Wrap(ErrChanged)
 	}
 	return false, 0, nil
 }
 
 // rest takes an answer that holds the file from s.off on.
-func (s *stream) rest(resp *http.Response) error {
+func (s *Stream) rest(resp *http.Response) error {
 	var first, last, total int64
 	field := resp.Header.Get("Content-Range")
 	if _, err := fmt.Sscanf(field, "bytes %d-%d/%d", &first, &last, &total); err != nil {
 		total = -1
 		if _, err := fmt.Sscanf(field, "bytes %d-%d/*", &first, &last); err != nil {
-			return s.wrap(fmt.Errorf("answer with the range %q", field))
+			return s.Wrap(fmt.Errorf("answer with the range %q", field))
 		}
 	}
 	if first != s.off || last < first {
-		return s.wrap(fmt.Errorf("answer with the range %q to a request from %d on", field, s.off))
+		return s.Wrap(fmt.Errorf("answer with the range %q to a request from %d on", field, s.off))
 	}
 	v := strongValidator(resp.Header)
 	changed := v != "" && v != s.validator && strings.HasPrefix(v, `"`) == strings.HasPrefix(s.validator, `"`)
 	if changed || (total >= 0 && s.size >= 0 && total != s.size) {
-		return s.wrap(errChanged)
+		return s.Wrap(ErrChanged)
 	}
 	if s.size < 0 {
 		s.size = total

@@ -1,4 +1,4 @@
-package importexport
+package progress
 
 import (
 	"errors"
@@ -14,20 +14,21 @@ const (
 	patience = time.Second
 )
 
-// fileReader reads a file or a pipe and shows how that goes, unless it is soon
+// A Reader reads a file or a pipe and shows how that goes, unless it is soon
 // done: what takes no time to read needs no display.
-type fileReader struct {
-	r        io.Reader
-	progress Progress
-	size     int64 // -1: not known
-	done     int64
-	from     time.Time
-	started  bool
-	ended    bool
+type Reader struct {
+	r       io.Reader
+	display Display
+	size    int64 // -1: not known
+	done    int64
+	from    time.Time
+	started bool
+	ended   bool
 }
 
-func newFileReader(r io.Reader, p Progress) *fileReader {
-	f := &fileReader{r: r, progress: p, size: -1, from: time.Now()}
+// NewReader returns a reader of r that tells d. Where r is a regular file, the size is known.
+func NewReader(r io.Reader, d Display) *Reader {
+	f := &Reader{r: r, display: d, size: -1, from: time.Now()}
 	if file, ok := r.(*os.File); ok {
 		f.size = restOf(file)
 	}
@@ -49,23 +50,23 @@ func restOf(f *os.File) int64 {
 }
 
 // Read implements io.Reader.
-func (f *fileReader) Read(p []byte) (int, error) {
+func (f *Reader) Read(p []byte) (int, error) {
 	n, err := f.r.Read(p)
 	f.done += int64(n)
 	if !f.started && err == nil && (f.size >= largeFile || f.done >= largeFile || time.Since(f.from) >= patience) {
 		f.started = true
-		f.progress.Start(f.size)
+		f.display.Start(f.size)
 	}
 	if !f.started || f.ended {
 		return n, err
 	}
-	f.progress.Set(f.done)
+	f.display.Set(f.done)
 	if errors.Is(err, io.EOF) {
 		f.ended = true
-		f.progress.Complete()
+		f.display.Complete()
 	}
 	return n, err
 }
 
 // Close ends the display. It does not close the file.
-func (f *fileReader) Close() { f.progress.Close() }
+func (f *Reader) Close() { f.display.Close() }

@@ -1,4 +1,4 @@
-package importexport
+package progress
 
 import (
 	"bytes"
@@ -47,7 +47,7 @@ func TestFileProgress(t *testing.T) {
 				}
 				r = f
 			}
-			f := newFileReader(r, NewPlainProgress(&out))
+			f := NewReader(r, NewPlain(&out))
 			if test.slow {
 				f.from = time.Now().Add(-2 * patience)
 			}
@@ -63,7 +63,7 @@ func TestFileProgress(t *testing.T) {
 // What breaks off leaves the cursor at the beginning of a line.
 func TestFileProgressCutOff(t *testing.T) {
 	var out bytes.Buffer
-	f := newFileReader(strings.NewReader("x"), NewPlainProgress(&out))
+	f := NewReader(strings.NewReader("x"), NewPlain(&out))
 	f.from = time.Now().Add(-2 * patience)
 	if _, err := f.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
