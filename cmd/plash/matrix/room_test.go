@@ -181,7 +181,7 @@ func (h *house) room(t *testing.T, number int, user string) *room {
 	r.env = map[string]string{
 		"ROOM": r.dir, "USER": user, "HOME": r.dir, "PLASH_DATA": filepath.Join(r.dir, "store"), "PORT": h.port, "TOKEN": r.token,
 		"IMAGE": h.path(imageFile), "BUSYBOX": h.path(busyboxFile), "PACKAGE": "hello",
-		"RUNS": strconv.Itoa(runs), "AT_ONCE": strconv.Itoa(runs), "KILLS": strconv.Itoa(kills),
+		"RUNS": strconv.Itoa(runs), "KILLS": strconv.Itoa(kills), "CROWD": "",
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
 	return r
