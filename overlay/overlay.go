@@ -85,6 +85,8 @@ type Options struct {
 	// Source is what mount tables show as source. The kernel wants to see the
 	// index there when an index is mounted alone, read-only.
 	Source string
+	// Kept are mounts that an earlier Open of the same layers has made, or nil. The caller closes them.
+	Kept *Layers
 }
 
 // A Mount is a mount that is attached nowhere, until AttachTo. Its

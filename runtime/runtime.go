@@ -118,6 +118,7 @@ type image struct {
 	host   *probed       // what is known not to work here; nil: not looked up yet
 	work   bool          // it is, or will be, worked in
 	served *fusefs.Mount // looked at, and kept for the next open
+	kept   overlay.Layers
 }
 
 // withImage looks a container up and calls f, which mounts it, with the store's
