@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -44,63 +43,15 @@ func openErofs(ctx context.Context, s *cas.Store, layers []Layer, o *Options) (*
 	if !stacked {
 		return kept.bottom()
 	}
-	lower := slices.Clone(kept.lower)
+	lower := kept.lowers()
+	n := len(lower)
 	m, err := openOverlay(&lower, o, xinoOn)
-	for _, more := range lower[len(kept.lower):] {
-		unix.Close(more.fd)
-	}
-	if m == nil || m.recipe == nil {
+	more := lower[n:]
+	more.close()
+	if m == nil || !m.detached {
 		kept.Close() // they have been attached, and will not do once more
 	}
 	return m, err
-}
-
-// Layers are the mounts of a container's layers by EROFS. Kept in [Options] from one Open to the
-// next one of the same layers, they need not be mounted again. The zero value is empty.
-type Layers struct {
-	lower  lowers // top first
-	merged int    // how many the bottom one is made of
-	loop   bool
-}
-
-// Close lets go of the mounts.
-func (k *Layers) Close() { k.lower.close() }
-
-// mount mounts the layers, the lowest of them by one merged index, unless they are.
-func (k *Layers) mount(ctx context.Context, s *cas.Store, layers []Layer, merged int, loop bool) error {
-	if len(k.lower) > 0 && k.merged == merged && k.loop == loop {
-		return nil
-	}
-	k.Close()
-	k.merged, k.loop = merged, loop
-	for i := len(layers) - 1; i >= merged; i-- {
-		ix, err := s.Index(ctx, layers[i].Digest)
-		if err != nil {
-			return err
-		}
-		if err := k.lower.add(mountIndex(s, ix, loop)); err != nil {
-			return err
-		}
-	}
-	ix, err := s.Merged(ctx, digests(layers[:merged]))
-	if err != nil {
-		return err
-	}
-	return k.lower.add(mountIndex(s, ix, loop))
-}
-
-// bottom is the mount of the merged index, which has all layers.
-func (k *Layers) bottom() (*Mount, error) {
-	fd := k.lower[0].fd
-	if fd < 0 {
-		k.lower = nil
-		return mountOf(fd), nil
-	}
-	fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("keep mount: %w", err)
-	}
-	return mountOf(fd), nil
 }
 
 // mountIndex gives a detached read-only mount of an index and its blobs. The

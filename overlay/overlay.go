@@ -93,7 +93,8 @@ type Options struct {
 // descriptor is -1 before that on kernels without detached mounts (before Linux 5.2).
 type Mount struct {
 	mountfd.Mount
-	recipe *recipe // nil if it cannot be recorded
+	recipe   *recipe // nil if it cannot be recorded
+	detached bool    // it is an overlayfs whose layers are as they were
 }
 
 // Open mounts the tree that layers (bottom first) make up. Without layers it is

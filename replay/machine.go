@@ -45,6 +45,8 @@ func (m *machine) run(env environment) bool {
 			m.undo, ok = address(dir), !m.broken
 		case opServe:
 			ok = m.serve()
+		case opSpawn:
+			ok = m.spawn()
 		}
 		if !ok || m.broken {
 			return false
@@ -134,7 +136,10 @@ func (m *machine) argument() uintptr {
 var digits [24]byte
 
 // decimal is the address of a number as text.
-func decimal(n uintptr) uintptr {
+func decimal(n uintptr) uintptr { return address(number(n)) }
+
+// number is a number as text, without the zero that follows.
+func number(n uintptr) []byte {
 	i := len(digits) - 1 // where the zero is
 	for i > 0 {
 		i--
@@ -143,7 +148,7 @@ func decimal(n uintptr) uintptr {
 			break
 		}
 	}
-	return address(digits[i:])
+	return digits[i : len(digits)-1]
 }
 
 // failed tells whether the result of a system call is an error: -4095 to -1.

@@ -105,6 +105,20 @@ func (p *Plan) Serve(device Slot, title string, config []byte) {
 	}
 }
 
+// Spawn starts a command as a child, looked for in path if its name has no slash, and reaps
+// until it has ended. Then StepStatusFD is told, as JSON, {"Code":N} or {"Signal":N}, and the
+// process ends.
+func (p *Plan) Spawn(path string, argv, env []string) {
+	p.ops = append(append(p.ops, opSpawn), String(path)...)
+	p.ops = append(p.ops, byte(len(argv)), byte(len(env)), byte(len(env)>>8))
+	p.broke = p.broke || len(argv) == 0 || len(argv) > 0xff || len(env) > 0xffff
+	for _, s := range append(argv[:len(argv):len(argv)], env...) {
+		a := String(s)
+		p.broke = p.broke || len(a) == 0
+		p.ops = append(p.ops, a...)
+	}
+}
+
 // Encode gives the file's content, nil if there is too much in the plan.
 func (p *Plan) Encode() []byte {
 	size := headerSize + len(p.ops)

@@ -24,7 +24,8 @@
 //   - The server of a mount that a plan makes is forked off in its middle and goes on into Go
 //     as what [Started] gives; nothing else comes back from a plan.
 //
-// It does only what plash-run NUMBER [--] CMD… does; every other command line is left alone.
+// It does only what plash-run NUMBER [--] CMD… does, and what the init of a build's step does, with a plan
+// that is made for this one step; every other command line is left alone.
 // The plans of plain users begin with a user namespace, which a process with threads cannot
 // enter: they are followed only before Go starts. From that namespace there is no way back,
 // so if a call fails in there, the program is started again where it is.
@@ -43,6 +44,18 @@ const (
 // Inside is the name under which the program is started, in the container's root, where the
 // command that its arguments are could not be executed.
 const Inside = "plash-inside"
+
+// StepInit is the name under which a program is started to be the init of a build's step: with the
+// descriptors StepStatusFD, for what is told of the command's end, and StepPlanFD, for a
+// plan, see [Plan.Spawn]. Without a plan it goes on into Go.
+const (
+	StepInit     = "plash-step-init"
+	StepStatusFD = 4
+	StepPlanFD   = 7
+)
+
+// StepAgain is what the init tells, as JSON, if something in the plan did not work.
+const StepAgain = `{"Again":true}`
 
 // FileName is the name of a plan, in the directory that records the container.
 const FileName = "replay"
@@ -78,6 +91,9 @@ const (
 	// opServe: slot of the FUSE device (1), title and configuration of its server (as
 	// argBytes).
 	opServe
+	// opSpawn: where to look for the command (as argBytes), the numbers of its arguments (1)
+	// and variables (2), all of them (as argBytes).
+	opSpawn
 )
 
 // Kinds of arguments.

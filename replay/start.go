@@ -119,7 +119,11 @@ func (c *command) exec(w *wayBack, env environment) {
 	if name := c.argv[0]; hasSlash(name) {
 		x.execve(listPlace[again+1])
 	} else {
-		x.search(name, env)
+		path, set := env.lookup("PATH")
+		if !set {
+			path = defaultPath
+		}
+		x.search(name, path)
 	}
 	w.exec(addresses(listPlace[again:]), x.env)
 }
@@ -141,13 +145,9 @@ func (x lists) execve(file uintptr) { syscall6(sysExecve, file, x.argv, x.env, 0
 // defaultPath is where package runtime looks for commands without PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// search looks for a command in PATH, as execvp(3) does, and becomes the first
-// that may be executed.
-func (x lists) search(name string, env environment) {
-	path, set := env.lookup("PATH")
-	if !set {
-		path = defaultPath
-	}
+// search looks for a command in a list of directories, as execvp(3) does in PATH, and becomes
+// the first that may be executed.
+func (x lists) search(name, path string) {
 	for more := true; more; {
 		dir := path
 		more = false

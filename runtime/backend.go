@@ -124,7 +124,7 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 	im.work = im.work || work
 	o.Source = im.source()
 	o.Flat = staged != nil && staged.Flat
-	o.Kept = &im.kept
+	o.Kept = im.kept
 	stacked := o.Upper != "" || len(o.Below) > 0
 	if im.host == nil {
 		known := readProbed(im.cas)
@@ -265,12 +265,16 @@ func (im *image) done(m rootMount) error {
 		im.served = served
 		return nil
 	}
+	if m, ok := m.(*overlay.Mount); ok && m.FD() >= 0 {
+		im.kept.Seen(m)
+		return nil
+	}
 	return m.Close()
 }
 
 // close lets go of what was kept for another open, and ends a server that waits in vain.
 func (im *image) close() error {
-	im.kept.Close()
+	im.own.Close()
 	if im.served == nil {
 		return nil
 	}

@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/fusefs"
+	"github.com/ihucos/plash/replay"
 )
 
 // initName is the name under which the program is started again to be the init
 // of a step.
-const initName = "plash-step-init"
+const initName = replay.StepInit
 
 // Descriptors of an init.
 const (
@@ -23,6 +24,7 @@ const (
 	statusFD            // an outcome as JSON goes out
 	rootFD              // the container's root, a detached mount
 	scriptIn            // the script to run, if there is one
+	planFD              // what to do before Go starts, see [step.plan]; then the others but statusFD and rootFD are not used
 )
 
 // An initConfig tells an init what to do.
@@ -54,7 +56,7 @@ func MaybeInit() {
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return
 	}
-	for fd := configFD; fd <= scriptIn; fd++ {
+	for fd := configFD; fd <= planFD; fd++ {
 		unix.CloseOnExec(fd)
 	}
 	status := os.NewFile(statusFD, "status")

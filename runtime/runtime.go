@@ -115,10 +115,11 @@ type image struct {
 	layers []overlay.Layer // bottom first
 	log    *os.File        // where a server writes what is damaged, or nil
 
-	host   *probed       // what is known not to work here; nil: not looked up yet
-	work   bool          // it is, or will be, worked in
-	served *fusefs.Mount // looked at, and kept for the next open
-	kept   overlay.Layers
+	host   *probed         // what is known not to work here; nil: not looked up yet
+	work   bool            // it is, or will be, worked in
+	served *fusefs.Mount   // looked at, and kept for the next open
+	kept   *overlay.Layers // what is mounted by EROFS, from one open to the next
+	own    overlay.Layers  // is kept, unless someone else keeps it
 }
 
 // withImage looks a container up and calls f, which mounts it, with the store's
@@ -134,6 +135,7 @@ func withImage(ctx context.Context, st *container.Store, id container.ID, f func
 		return err
 	}
 	im := &image{id: id, cas: st.CAS(), layers: make([]overlay.Layer, len(records)), log: os.Stderr}
+	im.kept = &im.own
 	defer func() { err = errors.Join(err, im.close()) }()
 	for i, r := range records {
 		im.layers[i] = overlay.Layer{Digest: r.Layer, Packed: r.Origin.Packed()}

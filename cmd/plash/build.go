@@ -134,6 +134,8 @@ func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, s str
 	if err != nil {
 		return 0, err
 	}
+	var kept runtime.Kept
+	defer kept.Close()
 	b := build.Builder{
 		Containers: st,
 		Stderr:     s.err,
@@ -144,7 +146,7 @@ func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, s str
 			return importexport.Resolve(ctx, st, name, importSettings(false, d, s))
 		},
 		RunLayer: func(ctx context.Context, parent container.ID, script, input string) (*cas.Staged, error) {
-			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Input: input, Stderr: s.err})
+			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Input: input, Stderr: s.err, Kept: &kept})
 		},
 	}
 	return b.Build(ctx, plan)
