@@ -1,9 +1,11 @@
 # make demo    builds plash and shows what it does
 # make test    runs the tests; make check runs linters, race tests and short fuzzing; make nightly takes an hour
 # make install PREFIX=/usr/local DESTDIR=
+# make docs    writes the pages of the manual anew
 
 GO      ?= go
 PREFIX  ?= /usr/local
+MANDIR  ?= $(PREFIX)/share/man
 DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # The program that "make build" makes.
@@ -25,7 +27,7 @@ LDFLAGS = -s -w $(if $(filter amd64 arm64,$(shell $(GO) env GOARCH 2>/dev/null))
 
 TOOL = $(GO) tool -modfile=tools/go.mod
 
-.PHONY: all build install uninstall test nightly check fmt lint cross race fuzz demo bench clean
+.PHONY: all build docs install uninstall test nightly check fmt lint cross race fuzz demo bench clean
 
 all: build
 
@@ -37,10 +39,18 @@ install: build
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 '$(PLASH)' '$(DESTDIR)$(PREFIX)/bin/plash'
 	for name in $$('$(PLASH)' help --names); do ln -sf plash '$(DESTDIR)$(PREFIX)/bin/plash-'$$name || exit 1; done
+	install -d '$(DESTDIR)$(MANDIR)/man1'
+	install -m 644 man/*.1 '$(DESTDIR)$(MANDIR)/man1'
 
 uninstall: build
 	for name in $$('$(PLASH)' help --names); do rm -f '$(DESTDIR)$(PREFIX)/bin/plash-'$$name; done
 	rm -f '$(DESTDIR)$(PREFIX)/bin/plash'
+	for page in man/*.1; do rm -f "$(DESTDIR)$(MANDIR)/man1/$${page#man/}"; done
+
+# The manual's pages, man/ and docs/commands/, are made of the commands' own help. TestManual
+# says when they are not.
+docs:
+	$(GO) test -count=1 ./cmd/plash -run '^TestManual$$' -update
 
 test:
 	@scripts/deps test

@@ -64,7 +64,7 @@ func (e *evaluator) evalAll(list []statement) error {
 	for _, s := range list {
 		a := e.actions.lookup(s.name.text)
 		if a == nil {
-			return s.usage(e.actions.suggest(s.name.text), "unknown action: %s", s.name.text)
+			return e.actions.unknown(s.name.from, "unknown action "+s.name.text, s.name.text)
 		}
 		if err := e.call(a, s); err != nil {
 			return err
@@ -92,7 +92,7 @@ func (e *evaluator) callEach(s statement, after func()) error {
 	name := s.args[0]
 	a := e.actions.bare(name.text)
 	if a == nil {
-		return usage(name.from, e.actions.suggest(name.text), "%s: unknown action: %s", s.name.text, Quote(name.text))
+		return e.actions.unknown(name.from, s.name.text+": unknown action "+Quote(name.text), name.text)
 	}
 	for _, arg := range s.args[1:] {
 		one := statement{name: word{"--" + a.Name, name.from}, args: []word{arg}}

@@ -23,6 +23,10 @@ func silently(lines ...string) string {
 // packages, weak dependencies), as on any machine of it; lists and archives that
 // were downloaded do not stay in the layer.
 var (
+	// aptUpdate and aptInstall say what goes wrong, and which packages are unpacked and set up:
+	// not what is downloaded, and no percentages, which are for terminals. debconf(7) warns of
+	// apt-utils, which minimal images lack, and of the missing terminal.
+	aptUpdate = "apt-get update -qq"
 	// aptInstall needs lists. Where the user wrote a configuration file before
 	// the package came, it is kept. invoke-rc.d(8) asks policy-rc.d whether it may
 	// start a service: not while a layer is built, where it would run on the
@@ -34,7 +38,7 @@ var (
 			"\tchmod 755 /usr/sbin/policy-rc.d",
 			"fi",
 		),
-		"DEBIAN_FRONTEND=noninteractive apt-get install -y" +
+		"DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -qq -y -o Dpkg::Use-Pty=0" +
 			" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold {}",
 	}
 	aptClean = silently(
@@ -48,7 +52,7 @@ var (
 
 // managers are the package managers that plash knows.
 var managers = []manager{
-	{"apt", append(append([]string{"apt-get update"}, aptInstall...), aptClean)},
+	{"apt", append(append([]string{aptUpdate}, aptInstall...), aptClean)},
 	{"apk", []string{
 		"apk update",
 		"apk add {}",
@@ -91,7 +95,7 @@ var managers = []manager{
 	// add-apt-repository takes one repository at a time, and updates the lists.
 	{"add-apt-repository", append(append([]string{
 		"if ! command -v add-apt-repository >/dev/null; then",
-		"apt-get update",
+		aptUpdate,
 	}, replaceAll(aptInstall, "software-properties-common")...),
 		"fi",
 		`for plash_repository in {}; do add-apt-repository -y "$plash_repository"; done`,

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 )
+
+var update = flag.Bool("update", false, "write testdata/packages anew")
 
 // busyboxRoot makes a root filesystem of nothing but busybox.
 func busyboxRoot(t *testing.T) string {
@@ -110,7 +113,9 @@ func TestPackageManagers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("chroot needs root")
 	}
-	const aptInstall = "apt-get\n  install\n  -y\n  -o\n  Dpkg::Options::=--force-confdef\n  -o\n  Dpkg::Options::=--force-confold\n"
+	const aptUpdate = "apt-get\n  update\n  -qq\n"
+	const aptInstall = "apt-get\n  install\n  -qq\n  -y\n  -o\n  Dpkg::Use-Pty=0\n" +
+		"  -o\n  Dpkg::Options::=--force-confdef\n  -o\n  Dpkg::Options::=--force-confold\n"
 	const pkgs = "  a\n  b c$x'\n"
 	for _, tt := range []struct {
 		action   string
@@ -127,16 +132,16 @@ install) mkdir -p /var/cache/apt/archives; touch /var/cache/apt/archives/a.deb
 	test "$DEBIAN_FRONTEND" = noninteractive; test "$(/usr/sbin/policy-rc.d; echo $?)" = 101;;
 clean) rm /var/cache/apt/archives/*;;
 esac`},
-			want: "apt-get\n  update\n" + aptInstall + pkgs + "apt-get\n  clean\n",
-			log:  "--> apt-get update\n--> DEBIAN_FRONTEND=noninteractive apt-get install -y ",
+			want: aptUpdate + aptInstall + pkgs + "apt-get\n  clean\n",
+			log:  "--> apt-get update -qq\n--> DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -qq -y ",
 		},
 		{
 			action: "add-apt-repository", programs: "apt-get",
 			does: map[string]string{"apt-get": `case $1 in install) cp /usr/local/bin/apt-get /usr/bin/add-apt-repository; esac
 mkdir -p /var/lib/apt/lists; touch /var/lib/apt/lists/x`},
-			want: "apt-get\n  update\n" + aptInstall + "  software-properties-common\n" +
+			want: aptUpdate + aptInstall + "  software-properties-common\n" +
 				"add-apt-repository\n  -y\n  a\nadd-apt-repository\n  -y\n  b c$x'\napt-get\n  clean\n",
-			log: "--> command -v add-apt-repository\n--> apt-get update\n",
+			log: "--> command -v add-apt-repository\n--> apt-get update -qq\n",
 		},
 		{
 			action: "apk", programs: "apk",
@@ -223,6 +228,70 @@ mkdir -p /var/lib/apt/lists; touch /var/lib/apt/lists/x`},
 				}
 			}
 		})
+	}
+}
+
+// Names reach a package manager as they were given, all of them.
+func TestPackageNames(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("chroot needs root")
+	}
+	names := append([]string{"git"}, nasty...)
+	names = append(names, "a \"b\" 'c' $HOME \\ \n d", "naïve-ünïcode", "{} {}", "g++", "name=1:2~3")
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, "-") }) // which are actions
+	// An installing program is called with what it wants, and ends with the names.
+	const record = "#!/bin/sh\nprintf '%s\\0' \"$@\" >/args.$1\n"
+	root := busyboxRoot(t)
+	programs := map[string]string{"usr/local/bin/add-apt-repository": "#!/bin/sh\nshift\nprintf '%s\\0' \"$@\" >>/args.add\n"}
+	for _, name := range strings.Fields("apt-get apk dnf yum pacman emerge pip pip3 npm") {
+		programs["usr/local/bin/"+name] = record
+	}
+	programs["usr/portage/profiles"] = "the ebuild repository is there\n"
+	writeFiles(t, root, programs)
+	for _, m := range managers {
+		t.Run(m.name, func(t *testing.T) {
+			if log, err := chrootScript(t, root, scripts(t, append([]string{"--" + m.name}, names...)...)[0]); err != nil {
+				t.Fatal(err, log)
+			}
+			subcommand := map[string]string{"apk": "add", "add-apt-repository": "add", "pacman": "-Syu", "emerge": "--ask=n"}[m.name]
+			if subcommand == "" {
+				subcommand = "install"
+			}
+			args, err := os.ReadFile(filepath.Join(root, "args."+subcommand))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Split(strings.TrimSuffix(string(args), "\x00"), "\x00")
+			if len(got) < len(names) {
+				t.Fatalf("called with %q", got)
+			}
+			compareWords(t, got[len(got)-len(names):], names)
+			if err := os.Remove(filepath.Join(root, "args."+subcommand)); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// The scripts, word for word. Cache keys change with them.
+func TestPackageScripts(t *testing.T) {
+	for _, m := range managers {
+		path := filepath.Join("testdata/packages", m.name+".sh")
+		want, err := os.ReadFile(path)
+		if err != nil && !*update {
+			t.Error(err)
+			continue
+		}
+		got := scripts(t, "--"+m.name, "git", "a 'b' $c")[0]
+		switch {
+		case string(want) == got:
+		case *update:
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Errorf("%s:\n%s\nwant:\n%s", path, got, want)
+		}
 	}
 }
 

@@ -125,7 +125,7 @@ func TestHeader(t *testing.T) {
 
 func TestPlashfileErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"\n\n--aptt\na":                 "f:3: unknown action: --aptt: did you mean --apt?",
+		"\n\n--aptt\na":                 "f:3: unknown action --aptt: did you mean --apt?",
 		"# c\nalpine":                   "f:2: not an action: \"alpine\": did you mean --alpine?",
 		"--run\na\n\n--image\n":         "f:4: --image: missing argument: --image NAME: an argument that begins with - is joined to the action: --image=-ARG",
 		"--image\na\nb":                 "f:1: --image: one argument too many: b",
@@ -133,10 +133,10 @@ func TestPlashfileErrors(t *testing.T) {
 		"--run 'a\nb'":                  "f:1: a quote is not closed: --run 'a",
 		"--run \"a\\\"":                 "f:1: a quote is not closed: --run \"a\\\"",
 		"--run a -- b":                  "f:1: unexpected -- among the actions",
-		"--map\nrum\na":                 "f:2: --map: unknown action: rum: did you mean --run?",
-		"--image=a\n--eval-string\n--x": "f:3: --eval-string:1: unknown action: --x: did you mean -x?",
+		"--map\nrum\na":                 "f:2: --map: unknown action rum: did you mean --run?",
+		"--image=a\n--eval-string\n--x": "f:3: --eval-string:1: unknown action --x: did you mean -x?",
 		"--eval-string '--run a\n":      "f:1: a quote is not closed: --eval-string '--run a",
-		"--eval-string --x\\ y":         "f:1: --eval-string:1: unknown action: --x: did you mean -x?",
+		"--eval-string --x\\ y":         "f:1: --eval-string:1: unknown action --x: did you mean -x?",
 		"--eval-stdin":                  "f:1: --eval-stdin: there is no standard input here",
 	} {
 		_, _, err := ParseText("f", text, nil)
@@ -178,7 +178,7 @@ func TestInclude(t *testing.T) {
 		"lib/c.plash", "--layer\n--run\nc\n--image-free\n",
 	)
 	_, err := Parse([]string{"--include", "a.plash"}, nil)
-	if err == nil || err.Error() != "lib/c.plash:4: unknown action: --image-free" {
+	if err == nil || err.Error() != "lib/c.plash:4: unknown action --image-free" {
 		t.Errorf("%v", err)
 	}
 	if err := os.WriteFile("lib/c.plash", []byte("--run\nc\n--layer\n"), 0o644); err != nil {
@@ -267,13 +267,13 @@ func TestEvalStringAndStdin(t *testing.T) {
 		t.Errorf("image %s, %q", p.Image, got)
 	}
 	for want, args := range map[string][]string{
-		"standard input:2: unknown action: --aptt":              {"--eval-stdin"},
-		"--eval-stdin: standard input has been read already":    {"--map", "comment", "x", "--eval-string", "", "--eval-stdin", "--eval-stdin"},
-		"--eval-string:1: unknown action: --aptt":               {"--eval-string=--aptt"},
-		"--eval-string:1: not an action: \"alpine\"":            {"--eval-string", "alpine"},
-		"--eval-stdin takes no arguments: x":                    {"--eval-stdin", "x"},
-		"--eval-string: one argument too many: y":               {"--eval-string", "x", "y"},
-		"--eval-string: missing argument: --eval-string STRING": {"--eval-string"},
+		"standard input:2: unknown action --aptt: did you mean --apt?": {"--eval-stdin"},
+		"--eval-stdin: standard input has been read already":           {"--map", "comment", "x", "--eval-string", "", "--eval-stdin", "--eval-stdin"},
+		"--eval-string:1: unknown action --aptt: did you mean --apt?":  {"--eval-string=--aptt"},
+		"--eval-string:1: not an action: \"alpine\"":                   {"--eval-string", "alpine"},
+		"--eval-stdin takes no arguments: x":                           {"--eval-stdin", "x"},
+		"--eval-string: one argument too many: y":                      {"--eval-string", "x", "y"},
+		"--eval-string: missing argument: --eval-string STRING":        {"--eval-string"},
 	} {
 		in := "\n--aptt\n"
 		if len(args) > 2 {

@@ -6,6 +6,15 @@ import (
 	"github.com/ihucos/plash/spelling"
 )
 
+// unknown is the error about an action that there is not: it says which one may have been meant,
+// or else how to see them all.
+func (t *table) unknown(at position, what, written string) *UsageError {
+	if near := t.suggest(written); near != "" {
+		return usage(at, "", "%s: did you mean %s?", what, near)
+	}
+	return usage(at, listAdvice, "%s", what)
+}
+
 // suggest says which action may have been meant; "" if none is near.
 func (t *table) suggest(written string) string {
 	name := strings.TrimLeft(written, "-")
@@ -13,10 +22,10 @@ func (t *table) suggest(written string) string {
 		// -a for -A.
 		for _, other := range []string{strings.ToUpper(name), strings.ToLower(name)} {
 			if t.byShort[other] != nil {
-				return didYouMean("-" + other)
+				return "-" + other
 			}
 		}
-		return listAdvice
+		return ""
 	}
 	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
 	best, distance := "", len(name)/3+1
@@ -31,11 +40,9 @@ func (t *table) suggest(written string) string {
 		}
 	}
 	if best == "" {
-		return listAdvice
+		return ""
 	}
-	return didYouMean("--" + best)
+	return "--" + best
 }
 
 const listAdvice = "plash-build --list shows all actions"
-
-func didYouMean(action string) string { return "did you mean " + action + "?" }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/ihucos/plash/build"
@@ -61,7 +62,9 @@ func complete(words []string) completions {
 	typed, current := words[1:len(words)-1], words[len(words)-1]
 	if c.operands.actions() {
 		could.addActions(typed, current)
-		could.addOptions(c.options())
+		if strings.HasPrefix(current, "-") || len(typed) == 0 {
+			could.addOptions(c.options())
+		}
 		return could
 	}
 	a, state := c.operands.reach(c.options(), typed)
@@ -121,8 +124,8 @@ func (g grammar) reach(flags *pflag.FlagSet, words []string) (arguments, place) 
 	return a, inOptions
 }
 
-// addActions adds what could follow the words of build actions: the next action,
-// or a file, which many of them take, or a container as an image.
+// addActions adds what could follow the words of build actions: the next action, or what the
+// last one takes.
 func (c *completions) addActions(typed []string, current string) {
 	if strings.HasPrefix(current, "-") || len(typed) == 0 {
 		for _, a := range build.Actions() {
@@ -132,11 +135,67 @@ func (c *completions) addActions(typed []string, current string) {
 		}
 		return
 	}
-	c.files = true
-	switch typed[len(typed)-1] {
-	case "--image", "--from", "-i":
-		c.addContainers()
+	action, args := lastAction(typed)
+	c.addArgument(action, args)
+}
+
+// lastAction finds the action that the last of typed words belongs to, without dashes, and its
+// arguments so far.
+func lastAction(typed []string) (action string, args []string) {
+	for i := len(typed) - 1; i >= 0; i-- {
+		if name, arg, joined := strings.Cut(typed[i], "="); isOption(name) {
+			if args = typed[i+1:]; joined {
+				args = append([]string{arg}, args...)
+			}
+			return strings.TrimLeft(name, "-"), args
+		}
 	}
+	return "", typed
+}
+
+// addArgument adds what could be the next argument of an action.
+func (c *completions) addArgument(name string, args []string) {
+	a, known := findAction(name)
+	if !known { // as --defpm may have defined it
+		return
+	}
+	takes := strings.Fields(strings.NewReplacer("[", "", "]", "").Replace(a.Args))
+	if len(takes) == 0 || len(args) >= len(takes) && !repeated(a.Args) {
+		return
+	}
+	switch plainName(takes[min(len(args), len(takes)-1)]) {
+	case "ACTION":
+		for _, other := range build.Actions() {
+			c.add(other.Name, other.Help)
+		}
+	case "ARG":
+		c.addArgument(args[0], args[1:])
+	case "NAME":
+		if a.Name == "image" {
+			c.addImages()
+			c.addContainers()
+			c.files = true
+		}
+	case "NAME:AS":
+		for _, v := range os.Environ() {
+			name, _, _ := strings.Cut(v, "=")
+			c.add(name, "")
+		}
+	case "FILE", "PATH", "SRC", "DST", "LINE":
+		c.files = true
+	}
+}
+
+// findAction finds a build action by one of its names, without dashes.
+func findAction(name string) (build.Action, bool) {
+	for _, a := range build.Actions() {
+		for _, word := range a.Words() {
+			if strings.TrimLeft(word, "-") == name {
+				return a, true
+			}
+		}
+	}
+	return build.Action{}, false
 }
 
 func (c *completions) addOptions(flags *pflag.FlagSet) {
@@ -172,29 +231,37 @@ func (c *completions) addOperand(cmd *command, i int) {
 				c.add(e.name, e.summary)
 			}
 		} else {
-			c.files = cmd.name == "import"
+			c.addImages()
+			if c.files = cmd.name == "import"; c.files {
+				c.addKeys("@")
+			}
 		}
 	default:
 		c.files = true
 	}
 }
 
-// addContainers adds the ids there are, newest first, and the names. Trouble
-// with the store is no matter for a completion.
+// addContainers adds the ids there are, newest first, and the names.
 func (c *completions) addContainers() {
-	st := quietStore()
-	if st == nil {
-		return
-	}
-	records, err := st.List()
-	if err != nil {
-		return
-	}
+	records := quietRecords()
 	for i := range records {
 		r := records[len(records)-1-i]
 		c.add(r.ID.String(), madeBy(r.Origin))
 	}
 	c.addKeys("@")
+}
+
+// addImages adds the names by which images were imported, but those of files, which a shell knows.
+func (c *completions) addImages() {
+	seen := map[string]bool{}
+	for _, r := range quietRecords() {
+		name := r.Origin.From
+		if r.Origin.Kind != "import" || seen[name] || name == "" || strings.ContainsAny(name, " ") || strings.ContainsAny(name[:1], "/.") {
+			continue
+		}
+		seen[name] = true
+		c.add(name, "container "+r.ID.String())
+	}
 }
 
 func (c *completions) addKeys(prefix string) {
@@ -209,6 +276,17 @@ func (c *completions) addKeys(prefix string) {
 	for _, n := range names {
 		c.add(prefix+n.Name, "container "+n.ID.String())
 	}
+}
+
+// quietRecords gives the containers that can be read. Trouble with the store is no matter for
+// a completion.
+func quietRecords() []container.Record {
+	st := quietStore()
+	if st == nil {
+		return nil
+	}
+	records, _ := st.List() // the error is about the others
+	return records
 }
 
 // quietStore opens the store if there is one, without making or cleaning it.

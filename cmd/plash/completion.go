@@ -26,8 +26,9 @@ func newCompletion() *command {
 		operands: grammar{"SHELL"},
 		usage:    "bash|zsh|fish",
 		long: `
-Prints a script that teaches a shell to complete commands, options, containers
-and build actions. That for bash needs the package bash-completion.`,
+Prints a script that teaches a shell to complete commands, options, containers,
+build actions and what they take. That for bash needs the package
+bash-completion.`,
 		example: "source <(plash-completion bash)\n" +
 			"plash-completion zsh > \"${fpath[1]}/_plash\"\n" +
 			"plash-completion fish > ~/.config/fish/completions/plash.fish",

@@ -4,7 +4,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -96,4 +98,68 @@ func (m *machine) equalsTar(tar string) {
 			t.Errorf("%s: %s", backend, treetest.Diff(wanted, got))
 		}
 	})
+}
+
+// TestApt installs a package that asks questions and has a service, where nobody is at a terminal.
+func TestApt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("installs packages in a Debian root filesystem")
+	}
+	im, err := imageserver.DebianImage("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := imageserver.New(im)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	m := newMachine(t, images{server: server.URL()})
+	m.must("plash-import", "debian:bookworm")
+	cmd, stdout, stderr := m.command("plash-build", "--image", "debian:bookworm", "--apt", "popularity-contest", "file")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close() // standard input that never comes to an end
+	cmd.Stdin = r
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, stderr)
+	}
+	// The log: what was done, in lines; no questions, downloads, percentages or warnings.
+	percentage := regexp.MustCompile(`[0-9]%([^0-9]|$)`)
+	for line := range strings.Lines(stderr.String()) {
+		if strings.HasPrefix(line, "--> ") {
+			continue
+		}
+		if percentage.MatchString(line) {
+			t.Errorf("in the log: %q", line)
+		}
+		for _, noise := range []string{"\r", "Get:", "Fetched", "Reading package lists", "debconf", "warning", "WARNING", "[y/N]", "[Y/n]"} {
+			if strings.Contains(line, noise) {
+				t.Errorf("in the log: %q", line)
+			}
+		}
+	}
+	if !strings.Contains(stderr.String(), "Setting up file ") {
+		t.Errorf("the log does not say what was installed: %s", stderr)
+	}
+	// The layer: neither lists nor archives, nor what plash needed meanwhile.
+	for line := range strings.SplitSeq(m.must("plash-diff", strings.TrimSpace(stdout.String())), "\n") {
+		for _, dir := range []string{"/var/lib/apt/lists/", "/var/cache/apt/", "/usr/sbin/policy-rc.d", "/tmp/", "/dev/", "/proc/"} {
+			if strings.HasPrefix(line, "A "+dir) {
+				t.Errorf("in the layer: %s", line)
+			}
+		}
+	}
+	if out := m.must("plash-run", strings.TrimSpace(stdout.String()), "dpkg", "-s", "popularity-contest"); !strings.Contains(out, "Status: install ok installed") {
+		t.Errorf("not installed: %s", out)
+	}
+	// A package that there is not: the error of apt-get is in the log, and the step's is reported.
+	cmd, _, stderr = m.command("plash-build", "--image", "debian:bookworm", "--apt", "no-such-package")
+	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != exitStep || !strings.Contains(stderr.String(), "E: Unable to locate package no-such-package") {
+		t.Errorf("a package that there is not: %v: %s", err, stderr)
+	}
 }
