@@ -63,6 +63,18 @@ func findProgram(argv, env []string) (program, error) {
 	return program{}, execError(name, err)
 }
 
+// commandDirs are the directories that a command is looked for in.
+func commandDirs(name string, env []string) []string {
+	if strings.Contains(name, "/") {
+		return []string{path.Dir(name)}
+	}
+	dirs, ok := lookupEnv(env, "PATH")
+	if !ok {
+		dirs = defaultPath
+	}
+	return strings.Split(dirs, ":")
+}
+
 // executable says why a file cannot be executed by this process; nil if it can,
 // as far as its mode goes.
 func executable(file string) error {
@@ -131,9 +143,21 @@ func execError(name string, err error) error {
 
 // loginShell is the shell of the first user of the container, which is root.
 func loginShell() string {
-	const fallback = "/bin/sh"
 	// O_NONBLOCK: whatever an image has there, opening it does not hang.
-	fd, err := unix.Open("/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	return shellOf(unix.Open("/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0))
+}
+
+// loginShellIn is loginShell for a container whose root is an open directory.
+func loginShellIn(root int) string {
+	return shellOf(unix.Openat2(root, "/etc/passwd", &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}))
+}
+
+// shellOf reads an open passwd, and closes it.
+func shellOf(fd int, err error) string {
+	const fallback = "/bin/sh"
 	if err != nil {
 		return fallback
 	}

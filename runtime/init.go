@@ -51,6 +51,7 @@ func MaybeInit() {
 	fusefs.MaybeServe()
 	maybeStage()
 	maybeGuest()
+	maybePrepare()
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return
 	}
