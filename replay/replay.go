@@ -40,8 +40,8 @@ const (
 	Stale = "stale" // a call of the plan failed: a new plan is wanted
 )
 
-// Inside is the name under which the program is started, in the container's root, where the
-// command that its arguments are could not be executed.
+// Inside is the name under which the program is started, in the container's root, where a
+// command could not be executed: its arguments are the PATH of the image, and the command line.
 const Inside = "plash-inside"
 
 // FileName is the name of a plan, in the directory that records the container.
@@ -56,6 +56,8 @@ const (
 	MaxSize = 64 << 10
 	// Slots is how many results of calls a plan can keep.
 	Slots = 64
+	// MaxDefaults is how many variables a plan can give.
+	MaxDefaults = 128
 	// BufSize is the size of the buffer that a plan's calls may fill, in bytes.
 	BufSize = 4096
 )
@@ -78,6 +80,8 @@ const (
 	// opServe: slot of the FUSE device (1), title and configuration of its server (as
 	// argBytes).
 	opServe
+	// opDefault: a variable, NAME=VALUE (as argBytes), for a caller who has none of that name.
+	opDefault
 )
 
 // Kinds of arguments.

@@ -23,9 +23,9 @@ type program struct {
 }
 
 // findProgram looks for a command the way execvp(3) does, in the root and working
-// directory of the calling thread. Without a command it is the container's shell.
-// The error is an [ExitError].
-func findProgram(argv, env []string) (program, error) {
+// directory of the calling thread, and where it is not in PATH, in the directories of also.
+// Without a command it is the container's shell. The error is an [ExitError].
+func findProgram(argv, env []string, also string) (program, error) {
 	if len(argv) == 0 {
 		sh := loginShell()
 		return program{sh, []string{path.Base(sh)}}, nil
@@ -45,7 +45,11 @@ func findProgram(argv, env []string) (program, error) {
 		dirs = defaultPath
 	}
 	err := error(unix.ENOENT)
-	for _, dir := range strings.Split(dirs, ":") {
+	search := strings.Split(dirs, ":")
+	if also != "" {
+		search = append(search, strings.Split(also, ":")...)
+	}
+	for _, dir := range search {
 		file := path.Join(dir, name)
 		if dir == "" {
 			file = "./" + name
@@ -100,10 +104,14 @@ func (p program) exec(env []string) error {
 }
 
 // Inside becomes a command in the root and working directory that it has already: a plan got
-// as far as that, and could not execute it. It returns as [Exec] does.
-func Inside(argv []string) error {
+// as far as that, and could not execute it. The words are the PATH of the image, or "", and the command.
+// It returns as [Exec] does.
+func Inside(words []string) error {
+	if len(words) < 2 {
+		return notStarted(errors.New("no command given"))
+	}
 	env := os.Environ()
-	p, err := findProgram(argv, env)
+	p, err := findProgram(words[1:], env, words[0])
 	if err != nil {
 		return err
 	}

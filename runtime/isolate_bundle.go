@@ -45,7 +45,11 @@ func WriteBundle(ctx context.Context, st *container.Store, id container.ID, dir 
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
-	return os.Rename(tmp, dir) // an empty directory gives way: rename(2)
+	// An empty directory gives way, but package os thinks otherwise.
+	if err := unix.Rename(tmp, dir); err != nil {
+		return &os.LinkError{Op: "rename", Old: tmp, New: dir, Err: err}
+	}
+	return nil
 }
 
 func fillBundle(ctx context.Context, st *container.Store, id container.ID, dir string, o IsolateOptions) (err error) {

@@ -173,7 +173,7 @@ func (c *isolated) find() error {
 	if c.outside(b.Args[0]) {
 		return nil
 	}
-	p, err := findProgram(b.Args, b.Env())
+	p, err := findProgram(b.Args, b.Env(), "")
 	if err != nil {
 		return err
 	}
