@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"importexport/progress":    {},
 	"importexport/registry":    {"importexport/fetch", "importexport/image", "importexport/progress", "cas"},
 	"runtime":                  {"overlay", "fusefs", "container", "cas", "replay"},
+	"runtime/bundle":           {"container"},
 	"runtime/hosttest":         {},
 	"runtime/rootemu":          {"overlay", "cas"},
 	"overlay":                  {"cas", "mountfd", "replay"},
@@ -117,6 +118,9 @@ var exceptions = map[string]string{
 	"runtime/proot_inside.go":                "is the whole of a process that runs inside of proot",
 	"runtime/proot_run.go":                   "gives the process' own streams to the command",
 	"runtime/layer.go":                       "hands the process' own streams to the command, unless it is told others",
+	"runtime/isolate.go":                     "hands the process' own streams to its stand-in",
+	"runtime/isolate_stage.go":               "is the whole of a process that an engine starts",
+	"runtime/isolate_supervise.go":           "hands the process' own streams to the engine",
 	"runtime/stage.go":                       "hands the process' own streams to its stand-in",
 	"runtime/stage_main.go":                  "is the whole of a stage",
 }

@@ -9,6 +9,8 @@ type machine struct {
 	plan      []byte                                         // what is left of it
 	do        func(number, a, b, c, d, e, f uintptr) uintptr // makes a system call
 	slots     [Slots]uintptr
+	vars      [MaxDefaults]string // of the image
+	varCount  int
 	committed bool
 	entered   bool    // the root is another one
 	serving   bool    // this process is the server of a mount that the plan has made
@@ -47,6 +49,11 @@ func (m *machine) run(env environment) bool {
 			ok = m.serve()
 		case opSpawn:
 			ok = m.spawn()
+		case opDefault:
+			if ok = m.varCount < MaxDefaults; ok {
+				m.vars[m.varCount] = view(m.text())
+				m.varCount++
+			}
 		}
 		if !ok || m.broken {
 			return false
@@ -54,6 +61,9 @@ func (m *machine) run(env environment) bool {
 	}
 	return true
 }
+
+// defaults are the variables of the image.
+func (m *machine) defaults() environment { return m.vars[:m.varCount] }
 
 // zeros stands for what is missing at the end of a plan.
 var zeros [16]byte

@@ -2,9 +2,9 @@ package replay
 
 // A Plan is a list of system calls being recorded.
 type Plan struct {
-	ops   []byte
-	slots int
-	broke bool
+	ops             []byte
+	slots, defaults int
+	broke           bool
 }
 
 // An Arg is an argument of a system call.
@@ -83,6 +83,14 @@ func (p *Plan) Env(name, value string, set bool) {
 		p.ops[len(p.ops)-1] = 1
 	}
 	p.ops = append(append(p.ops, String(name)...), String(value)...)
+}
+
+// Default gives the command a variable, NAME=VALUE, if the caller has none of that name.
+func (p *Plan) Default(v string) {
+	a := String(v)
+	p.defaults++
+	p.broke = p.broke || len(a) == 0 || p.defaults > MaxDefaults
+	p.ops = append(append(p.ops, opDefault), a...)
 }
 
 // Commit ends the part of the plan that only looks.

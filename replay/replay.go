@@ -41,8 +41,8 @@ const (
 	Stale = "stale" // a call of the plan failed: a new plan is wanted
 )
 
-// Inside is the name under which the program is started, in the container's root, where the
-// command that its arguments are could not be executed.
+// Inside is the name under which the program is started, in the container's root, where a
+// command could not be executed: its arguments are the PATH of the image, and the command line.
 const Inside = "plash-inside"
 
 // StepInit is the name under which a program is started to be the init of a build's step: with the
@@ -69,6 +69,8 @@ const (
 	MaxSize = 64 << 10
 	// Slots is how many results of calls a plan can keep.
 	Slots = 64
+	// MaxDefaults is how many variables a plan can give.
+	MaxDefaults = 128
 	// BufSize is the size of the buffer that a plan's calls may fill, in bytes.
 	BufSize = 4096
 )
@@ -94,6 +96,8 @@ const (
 	// opSpawn: where to look for the command (as argBytes), the numbers of its arguments (1)
 	// and variables (2), all of them (as argBytes).
 	opSpawn
+	// opDefault: a variable, NAME=VALUE (as argBytes), for a caller who has none of that name.
+	opDefault
 )
 
 // Kinds of arguments.

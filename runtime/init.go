@@ -32,6 +32,7 @@ type initConfig struct {
 	At        string // where to attach the root: a directory of the host
 	Binds     []bind
 	Argv, Env []string
+	Also      string // where else the command may be, as PATH
 	Dir       string // working directory; where it is not there, /
 	Umask     int    // -1: leave it
 	// HasScript adds the script's name as the last argument, for scripts that are
@@ -53,6 +54,7 @@ func MaybeInit() {
 	fusefs.MaybeServe()
 	maybeStage()
 	maybeGuest()
+	maybePrepare()
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return
 	}
@@ -132,7 +134,7 @@ func (c *initConfig) fork() (pid int, err error) {
 		}
 		argv = append(argv, fmt.Sprintf("/proc/%s/fd/%d", me, scriptIn))
 	}
-	p, err := findProgram(argv, c.Env)
+	p, err := findProgram(argv, c.Env, c.Also)
 	if err != nil {
 		return 0, err
 	}

@@ -21,8 +21,8 @@ import (
 type LayerOptions struct {
 	// Script is the whole text of a shell script of any length, run by "sh -l"
 	// in / with umask 022. It shares with the host /home, /dev, /sys and
-	// /etc/resolv.conf unless Mounts says otherwise, has an environment of PATH
-	// and HOME alone unless Env says otherwise, and nothing on standard input
+	// /etc/resolv.conf unless Mounts says otherwise, has an environment of PATH, HOME and the
+	// variables of the image alone unless Env says otherwise, and nothing on standard input
 	// unless Stdin says otherwise. Its standard output goes to Stderr unless
 	// Stdout is given.
 	Script string
@@ -310,6 +310,7 @@ func (s *step) mount(ctx context.Context, im *image) error {
 	if s.options.Kept != nil {
 		im.kept = &s.options.Kept.layers
 	}
+	s.adopt(im.config)
 	if err := s.emulate(ctx, im); err != nil {
 		return err
 	}

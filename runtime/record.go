@@ -48,6 +48,9 @@ func (r *run) record(st *container.Store, id container.ID) {
 		}
 	}
 	p := &recorder{dir: st.CAS().Dir()}
+	for _, v := range r.vars {
+		p.Default(v)
+	}
 	p.guard(r, root)
 	if staged != nil {
 		p.userNamespace()

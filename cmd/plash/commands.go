@@ -28,6 +28,7 @@ func commands() []commandEntry {
 		{"add-layer", "Building", "put the content of a directory as a layer on a container", newAddLayer},
 
 		{"run", "Running", "run a command in a container", newRun},
+		{"runc", "Running", "run a command in a container, isolated by runc or crun", newRunc},
 		{"exec", "Running", "build a Plashfile and run its entrypoint", newExec},
 		{"mount", "Running", "mount a container at a directory", newMount},
 		{"umount", "Running", "take a mount away", newUmount},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -24,7 +25,7 @@ import (
 // under all names that it is installed as.
 func TestMain(m *testing.M) {
 	runtime.MaybeInit()
-	programs := map[string]func(){binary: main, binary + "-nosuch": main, replay.Inside: main, "without-filesystems": withoutFilesystems, "in-docker": inDocker}
+	programs := map[string]func(){binary: main, binary + "-nosuch": main, replay.Inside: main, "without-filesystems": withoutFilesystems, "in-docker": inDocker, "configured": configured}
 	for _, name := range linkNames() {
 		programs[name] = main
 	}
@@ -63,6 +64,15 @@ func endWith(err error) {
 
 func TestScripts(t *testing.T) { runScripts(t, "") }
 
+// TestScriptsCrun runs what runc has run once more under crun.
+func TestScriptsCrun(t *testing.T) {
+	t.Setenv(engineVar, "crun")
+	runScripts(t, "", "runc")
+}
+
+// engineVar says which program scripts have run containers.
+const engineVar = "PLASH_TEST_ENGINE"
+
 // TestScriptsUnpack runs the scripts that mount once more, on the other backend.
 func TestScriptsUnpack(t *testing.T) {
 	names := []string{"session", "run", "create"}
@@ -73,10 +83,14 @@ func TestScriptsUnpack(t *testing.T) {
 }
 
 // TestScriptsFuse runs them with our own filesystem below overlayfs.
-func TestScriptsFuse(t *testing.T) { runScripts(t, "fuse", "session", "run", "mount", "create") }
+func TestScriptsFuse(t *testing.T) {
+	runScripts(t, "fuse", "session", "run", "mount", "create", "runc", "imageconfig")
+}
 
 // TestScriptsUnion runs them with our own filesystem alone.
-func TestScriptsUnion(t *testing.T) { runScripts(t, "union", "session", "run", "mount", "create") }
+func TestScriptsUnion(t *testing.T) {
+	runScripts(t, "union", "session", "run", "mount", "create", "runc")
+}
 
 func runScripts(t *testing.T, backend string, names ...string) {
 	images := serveImages(t)
@@ -85,6 +99,7 @@ func runScripts(t *testing.T, backend string, names ...string) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PLASH_BACKEND", backend)
+			env.Setenv("ENGINE", cmp.Or(os.Getenv(engineVar), "runc"))
 			return setup(env, images)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
