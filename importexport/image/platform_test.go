@@ -10,7 +10,7 @@ import (
 
 func TestPlatform(t *testing.T) {
 	for in, want := range map[string]string{
-		"linux/arm64": "linux/arm64", "linux/arm64/v8": "linux/arm64", "LINUX/AArch64": "linux/arm64", "x86_64": "linux/amd64",
+		"linux/arm64": "linux/arm64", "": Platform{}.String(), "linux/arm64/v8": "linux/arm64", "LINUX/AArch64": "linux/arm64", "linux/x86_64": "linux/amd64",
 		"linux/armhf": "linux/arm", "linux/arm/7": "linux/arm", "linux/arm/v6": "linux/arm/v6", "linux/amd64/v3": "linux/amd64/v3",
 	} {
 		p, err := ParsePlatform(in)
@@ -18,7 +18,7 @@ func TestPlatform(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %s", in, p, err, want)
 		}
 	}
-	for _, in := range []string{"/", "linux/", "/arm", "a/b/c/d"} {
+	for _, in := range []string{"/", "arm64", "linux/", "/arm", "a/b/c/d"} {
 		if p, err := ParsePlatform(in); err == nil {
 			t.Errorf("%s: %v", in, p)
 		}
@@ -46,6 +46,7 @@ func TestChoose(t *testing.T) {
 		{"linux/amd64", index("linux/arm64", "linux/amd64", "unknown/unknown"), 1},
 		{"linux/amd64", index("linux/amd64/v3", "linux/amd64"), 1},
 		{"linux/amd64", index("linux/amd64/v3"), -1},
+		{"", index("plan9/386", (Platform{}).String()), 1},
 		{"linux/amd64/v4", index("linux/amd64/v2", "linux/amd64/v3"), 1},
 		{"linux/arm64", index("linux/arm64/v8"), 0},
 		{"linux/arm/v7", index("linux/arm/v5", "linux/arm/v6", "linux/arm64"), 1},
@@ -60,8 +61,8 @@ func TestChoose(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := p.Choose(c.in)
-		if c.is < 0 && !errors.Is(err, ErrPlatform) || c.is >= 0 && (err != nil || d.Size != c.is) {
+		d, err := Choose(c.in, p)
+		if c.is < 0 && !errors.Is(err, ErrNotFound) || c.is >= 0 && (err != nil || d.Size != c.is) {
 			t.Errorf("%s of %v: number %d, %v, want %d", c.want, c.in, d.Size, err, c.is)
 		}
 	}
