@@ -20,6 +20,9 @@ import (
 type IngestOptions struct {
 	// Expect is the digest that the uncompressed tar must have; empty for any.
 	Expect digest.Digest
+	// Allow, where it is set, is asked before more bytes of the uncompressed tar are
+	// written, with their number. Its error ends the ingestion.
+	Allow func(n int) error
 }
 
 // Staged is a layer that has been read and written in full and is not in the
@@ -58,11 +61,14 @@ func (s *Store) Ingest(ctx context.Context, r io.Reader, o IngestOptions) (*Stag
 	if st, err := s.ingestKnown(ctx, r, o); st != nil || err != nil {
 		return st, err
 	}
-	content, done, err := decompress(&ctxReader{ctx, r})
+	content, done, err := Decompress(&ctxReader{ctx, r})
 	if err != nil {
 		return nil, err
 	}
 	defer done()
+	if o.Allow != nil {
+		content = &allowedReader{content, o.Allow}
+	}
 	blob, err := s.unnamedFile()
 	if err != nil {
 		return nil, err
@@ -239,6 +245,34 @@ func (st *Staged) Close() error {
 	err = errors.Join(err, st.blob.Close())
 	st.blob, st.tree = nil, nil
 	return err
+}
+
+// StageBlob returns a layer that is in the store as if it had been read anew. The
+// error wraps [ErrNotExist] if it is not there. Its content is not looked at.
+func (s *Store) StageBlob(d digest.Digest) (*Staged, error) {
+	blob, err := s.OpenBlob(d)
+	if err != nil {
+		return nil, err
+	}
+	info, err := blob.Stat()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open blob: %w", err), blob.Close())
+	}
+	return &Staged{s: s, digest: d, size: info.Size(), blob: blob}, nil
+}
+
+// allowedReader asks for each piece.
+type allowedReader struct {
+	r     io.Reader
+	allow func(n int) error
+}
+
+func (r *allowedReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if refused := r.allow(n); refused != nil {
+		return 0, refused
+	}
+	return n, err
 }
 
 // ctxReader ends reading when a context is done.

@@ -334,3 +334,60 @@ func TestKnownContent(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
+
+func TestIngestAllow(t *testing.T) {
+	s := newStore(t)
+	content := archive(t, member{"file", strings.Repeat("x", 3<<20), ""})
+	refused := errors.New("too much")
+	left := len(content)
+	allow := func(n int) error {
+		if left -= n; left < 0 {
+			return refused
+		}
+		return nil
+	}
+	st, err := s.Ingest(t.Context(), bytes.NewReader(content), IngestOptions{Allow: allow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	left = len(content) - 1
+	if _, err := s.Ingest(t.Context(), bytes.NewReader(content), IngestOptions{Allow: allow}); !errors.Is(err, refused) {
+		t.Errorf("one byte more than allowed: %v", err)
+	}
+}
+
+func TestStageBlob(t *testing.T) {
+	s := newStore(t)
+	first, err := s.Ingest(t.Context(), bytes.NewReader(archive(t, member{"file", "x", ""})), IngestOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if _, err := s.StageBlob(first.Digest()); !errors.Is(err, ErrNotExist) {
+		t.Errorf("before it was published: %v", err)
+	}
+	if err := first.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.StageBlob(first.Digest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if again.Digest() != first.Digest() || again.Size() != first.Size() {
+		t.Errorf("%s of %d bytes, want %s of %d", again.Digest(), again.Size(), first.Digest(), first.Size())
+	}
+	// It may be collected in the meantime.
+	if err := os.Remove(s.BlobPath(first.Digest())); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.BlobPath(first.Digest())); err != nil {
+		t.Error(err)
+	}
+}
