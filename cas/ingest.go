@@ -20,10 +20,16 @@ import (
 type IngestOptions struct {
 	// Expect is the digest that the uncompressed tar must have; empty for any.
 	Expect digest.Digest
+	// AnyEnd takes a tar without an end marker too: the caller has another way to
+	// tell that it is whole. With Expect, it is.
+	AnyEnd bool
 	// Allow, where it is set, is asked before more bytes of the uncompressed tar are
 	// written, with their number. Its error ends the ingestion.
 	Allow func(n int) error
 }
+
+// whole reports whether a tar needs no end marker.
+func (o *IngestOptions) whole() bool { return o.Expect != "" || o.AnyEnd }
 
 // Staged is a layer that has been read and written in full and is not in the
 // store yet. It takes no name in the file system: a killed process leaves
@@ -76,12 +82,12 @@ func (s *Store) Ingest(ctx context.Context, r io.Reader, o IngestOptions) (*Stag
 	st := &Staged{s: s, blob: blob, unnamed: true}
 	var tree *layerTree
 	st.digest, st.size, err = pump(content, blob, func(src *chunkSource) (err error) {
-		tree, err = parseLayer(src)
+		tree, err = parseLayer(src, o.whole())
 		return err
 	})
 	if err == nil {
 		st.tree, st.entries = tree.Tree, tree.entries
-		if !tree.ended && o.Expect == "" {
+		if !tree.ended && !o.whole() {
 			// A digest would tell; without one, it may have been cut between two entries.
 			err = fmt.Errorf("%w after %d entries: it has no end marker", tarstream.ErrTruncated, tree.entries)
 		}
