@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -185,3 +186,64 @@ func (d *Daemon) unreachable(ctx context.Context, err error) error {
 
 // Close gives up idle connections.
 func (d *Daemon) Close() { d.client.CloseIdleConnections() }
+
+// Inspect asks for an image by its name (or by its config's digest). The error wraps
+// [ErrNotFound] if the engine does not have it.
+func (d *Daemon) Inspect(ctx context.Context, name string) (*Inspected, error) {
+	resp, err := d.Do(ctx, http.MethodGet, "/images/"+escapeName(name)+"/json", nil)
+	if err != nil {
+		return nil, missingImage(err)
+	}
+	var is Inspected
+	err = json.NewDecoder(io.LimitReader(resp.Body, MaxDocument)).Decode(&is)
+	if err != nil {
+		err = fmt.Errorf("engine %s: what it says of the image: %w", d.Address, err)
+	}
+	return &is, errors.Join(err, resp.Body.Close())
+}
+
+// An Inspected is what an engine says of an image.
+type Inspected struct {
+	// ID is the digest of its config; that of its manifest or index where docker has
+	// containerd's store.
+	ID           digest.Digest `json:"Id"`
+	OS           string        `json:"Os"`
+	Architecture string
+	Variant      string
+}
+
+// Platform is what the image runs on.
+func (is *Inspected) Platform() Platform {
+	return Platform{is.OS, is.Architecture, is.Variant}.filled()
+}
+
+// Fits reports whether an image for have may be taken where p is wanted; for the zero value any.
+func (p Platform) Fits(have Platform) bool {
+	return p == Platform{} || p.filled().rank(have.filled()) >= 0
+}
+
+// Save returns the image as an archive of docker save.
+func (d *Daemon) Save(ctx context.Context, name string) (io.ReadCloser, error) {
+	resp, err := d.Do(ctx, http.MethodGet, "/images/"+escapeName(name)+"/get", nil)
+	if err != nil {
+		return nil, missingImage(err)
+	}
+	return resp.Body, nil
+}
+
+// escapeName makes a name part of a path, in which its slashes stay what they are.
+func escapeName(name string) string {
+	parts := strings.Split(name, "/")
+	for i, p := range parts {
+		parts[i] = url.PathEscape(p)
+	}
+	return strings.Join(parts, "/")
+}
+
+func missingImage(err error) error {
+	var failed *DaemonError
+	if errors.As(err, &failed) && failed.Status == http.StatusNotFound {
+		return fmt.Errorf("engine %s: %w", failed.Address, ErrNotFound)
+	}
+	return err
+}
