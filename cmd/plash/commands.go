@@ -40,6 +40,7 @@ func commands() []commandEntry {
 		{"import-url", "Images in and out", "import a root filesystem from a tar at a URL", newImportURL},
 		{"import-lxc", "Images in and out", "import an image of the LXC image server", newImportLXC},
 		{"export-tar", "Images in and out", "write a container's root filesystem as a tar", newExportTar},
+		{"export-docker", "Images in and out", "give a container to other tools as an image", newExportDocker},
 
 		{"list", "The store", "list the containers", newList},
 		{"map", "The store", "get, set or delete a name for a container", newMap},

@@ -15,7 +15,8 @@ import (
 
 // WriteFile makes path hold what write writes. An existing file is replaced
 // only when all of it is written and on the disk; an error leaves it as it was
-// and nothing beside it. A pipe or a device at path is written to as it is; a
+// and nothing beside it. Where there was no file, nothing is lost if the machine
+// loses power, and it is as with cp: no one waits for the disk. A pipe or a device at path is written to as it is; a
 // symbolic link is followed, also to where no file is yet. What goes wrong with
 // the file is a [WriteError].
 func WriteFile(path string, write func(io.Writer) error) error {
@@ -127,8 +128,11 @@ func replaceFile(path string, mode os.FileMode, write func(*os.File) error) (err
 	if err := write(f); err != nil {
 		return err // says itself what it is about
 	}
-	if err := f.Sync(); err != nil {
-		return writeError(path, err)
+	replaces := mode != 0
+	if replaces {
+		if err := f.Sync(); err != nil {
+			return writeError(path, err)
+		}
 	}
 	if !named {
 		if err := linkUnnamed(f, dir, name); err != nil {
@@ -139,8 +143,10 @@ func replaceFile(path string, mode os.FileMode, write func(*os.File) error) (err
 	if err := unix.Renameat(int(dir.Fd()), name, int(dir.Fd()), filepath.Base(target)); err != nil {
 		return writeError(path, fmt.Errorf("rename: %w", err))
 	}
-	if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return writeError(path, err)
+	if replaces {
+		if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+			return writeError(path, err)
+		}
 	}
 	return nil
 }
