@@ -440,4 +440,3 @@ func erofsDir(n *node) []byte {
 	})
 	return b
 }
-

@@ -114,13 +114,21 @@ func conform(t *testing.T, kind string, write writer, check func(tb testing.TB, 
 }
 
 func TestEROFS(t *testing.T) {
-	conform(t, "erofs", WriteEROFS, func(tb testing.TB, image string) {
-		out, err := exec.Command("fsck.erofs", image).CombinedOutput()
-		if errors.Is(err, exec.ErrNotFound) {
-			tb.Skip(err)
-		}
-		if err != nil {
-			tb.Errorf("fsck.erofs: %v: %s", err, out)
-		}
-	})
+	conform(t, "erofs", WriteEROFS, func(tb testing.TB, image string) { checked(tb, "fsck.erofs", image) })
+}
+
+func TestExt4(t *testing.T) {
+	conform(t, "ext4", WriteExt4, func(tb testing.TB, image string) { checked(tb, "e2fsck", "-fn", image) })
+}
+
+// checked wants a program to find nothing wrong.
+func checked(tb testing.TB, name string, args ...string) {
+	tb.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) {
+		tb.Skip(err)
+	}
+	if err != nil {
+		tb.Errorf("%s: %v: %s", name, err, out)
+	}
 }
