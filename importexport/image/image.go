@@ -51,6 +51,9 @@ type Layer struct {
 	MediaType string
 	Digest    digest.Digest
 	Size      int64
+	// From is the registry/repository that the bytes come from, "" for none: what
+	// [RememberCompressed] notes of them.
+	From string
 	// URLs are where else the layer may be had (OCI image specification, descriptor.md).
 	URLs []string
 	// Open returns the bytes. The reader fails at its end if they are not those of
