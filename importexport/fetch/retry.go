@@ -34,7 +34,7 @@ func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for failures := 1; ; failures++ {
 		resp, err := r.Base.RoundTrip(req)
-		why, wait := failure(resp, err)
+		wait, why := failure(resp, err)
 		if why == nil || once || failures >= attempts(err) || wait > maxRetryAfter || req.Context().Err() != nil {
 			return resp, err
 		}
@@ -56,20 +56,20 @@ func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// failure is why a request should be made again, and how long the server wants to be left
-// alone; nil if it should not.
-func failure(resp *http.Response, err error) (why error, wait time.Duration) {
+// failure is why a request should be made again, nil if it should not, and how long the
+// server wants to be left alone before.
+func failure(resp *http.Response, err error) (wait time.Duration, why error) {
 	if err != nil {
 		if !transient(err) {
-			return nil, 0
+			return 0, nil
 		}
-		return err, 0
+		return 0, err
 	}
 	if !retryStatus(resp.StatusCode) {
-		return nil, 0
+		return 0, nil
 	}
-	return fmt.Errorf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode)),
-		retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	return retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+		fmt.Errorf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 }
 
 // attempts is how many attempts may be made in all, where the last one ended with err.

@@ -51,11 +51,11 @@ type Layer struct {
 	MediaType string
 	Digest    digest.Digest
 	Size      int64
+	// URLs are where else the layer may be had (OCI image specification, descriptor.md).
+	URLs []string
 	// From is the registry/repository that the bytes come from, "" for none: what
 	// [RememberCompressed] notes of them.
 	From string
-	// URLs are where else the layer may be had (OCI image specification, descriptor.md).
-	URLs []string
 	// Open returns the bytes. The reader fails at its end if they are not those of
 	// Digest. Several layers may be read at once.
 	Open func(ctx context.Context) (io.ReadCloser, error)

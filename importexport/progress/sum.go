@@ -8,11 +8,11 @@ import (
 // A Sum shows several downloads at once as one on a [Display]. Unlike those of other
 // displays, its methods may be called by any number of goroutines.
 type Sum struct {
-	mu         sync.Mutex
-	d          Display
-	total      int64
-	done       int64
-	begun      bool
+	mu    sync.Mutex
+	d     Display
+	total int64
+	done  int64
+	begun bool
 }
 
 // NewSum returns a sum of parts that are total bytes together, -1 where that is not known.

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,28 +12,18 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/fetch"
+	"github.com/ihucos/plash/importexport/image"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-)
-
-// Media types of Docker's image format (Docker Image Manifest V2, Schema 2), besides those
-// of OCI.
-const (
-	dockerManifest   = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerIndex      = "application/vnd.docker.distribution.manifest.list.v2+json"
-	dockerConfig     = "application/vnd.docker.container.image.v1+json"
-	dockerLayer      = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-	dockerForeign    = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
-	dockerLayerPlain = "application/vnd.docker.image.rootfs.diff.tar"
-	dockerSchema1    = "application/vnd.docker.distribution.manifest.v1+json"
-	dockerSchema1Sig = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 )
 
 // accepted are the kinds of manifests that are asked for. Those of schema 1 are, so that the
 // error can say what is wrong.
 var accepted = strings.Join([]string{
-	v1.MediaTypeImageManifest, v1.MediaTypeImageIndex, dockerManifest, dockerIndex, dockerSchema1Sig,
+	v1.MediaTypeImageManifest, v1.MediaTypeImageIndex, image.DockerManifest, image.DockerManifestList, dockerSchema1,
 }, ", ")
+
+const dockerSchema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 // maxManifest is how long a manifest or a configuration may be: what registries accept
 // (OCI distribution specification, "Pushing Manifests").
@@ -108,62 +97,5 @@ func (d *document) check(name, said string) error {
 		return fmt.Errorf("manifest: %w: expected %s, found %s", cas.ErrDigest, want, got)
 	}
 	d.digest = want
-	return nil
-}
-
-// parsed is what manifests and indexes may have.
-type parsed struct {
-	SchemaVersion int             `json:"schemaVersion"`
-	MediaType     string          `json:"mediaType"`
-	ArtifactType  string          `json:"artifactType"`
-	Config        v1.Descriptor   `json:"config"`
-	Layers        []v1.Descriptor `json:"layers"`
-	Manifests     []v1.Descriptor `json:"manifests"`
-}
-
-// parse reads a document, and settles of which kind it is: some registries do not say so in
-// the header.
-func (d *document) parse() (*parsed, error) {
-	var p parsed
-	if err := json.Unmarshal(d.bytes, &p); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", d.digest, err)
-	}
-	switch d.mediaType {
-	case v1.MediaTypeImageManifest, v1.MediaTypeImageIndex, dockerManifest, dockerIndex, dockerSchema1, dockerSchema1Sig:
-	default:
-		d.mediaType = p.MediaType
-	}
-	switch {
-	case d.mediaType == dockerSchema1, d.mediaType == dockerSchema1Sig, p.SchemaVersion == 1:
-		return nil, fmt.Errorf("the image is stored in Docker's image format of before 2016 (schema 1): %w", &hinted{
-			ErrUnsupported, "pull and push it with a Docker of before version 26, which stores it anew",
-		})
-	case p.SchemaVersion != 2:
-		return nil, fmt.Errorf("manifest %s: schema version %d: %w", d.digest, p.SchemaVersion, ErrUnsupported)
-	case d.mediaType == "" && len(p.Manifests) > 0:
-		d.mediaType = v1.MediaTypeImageIndex
-	case d.mediaType == "":
-		d.mediaType = v1.MediaTypeImageManifest
-	}
-	for _, desc := range append(append([]v1.Descriptor{}, p.Layers...), p.Manifests...) {
-		if err := valid(desc); err != nil {
-			return nil, fmt.Errorf("manifest %s: %w", d.digest, err)
-		}
-	}
-	return &p, nil
-}
-
-// index reports whether the document lists images for several platforms.
-func (d *document) index() bool {
-	return d.mediaType == v1.MediaTypeImageIndex || d.mediaType == dockerIndex
-}
-
-func valid(d v1.Descriptor) error {
-	if err := d.Digest.Validate(); err != nil {
-		return fmt.Errorf("digest %q: %w", d.Digest, err)
-	}
-	if d.Size < 0 {
-		return fmt.Errorf("%s: a size of %d bytes", d.Digest, d.Size)
-	}
 	return nil
 }

@@ -1,9 +1,7 @@
 package registry
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,15 +25,15 @@ type PullOptions struct {
 // Pull reads an image's manifest and configuration. Its layers are downloaded when they are
 // opened, any number of them at once; what is cut off goes on where it was. Close the
 // image before the client. The error wraps [image.ErrNotFound] if there is no such image.
-func (c *Client) Pull(ctx context.Context, ref Reference, o PullOptions) (*image.Image, error) {
-	sources := c.settings.sources(ref.repo)
+func (c *Client) Pull(ctx context.Context, ref image.Ref, o PullOptions) (*image.Image, error) {
+	sources := c.settings.sources(repositoryOf(ref))
 	for i, repo := range sources {
 		im, err := c.pullFrom(ctx, ref, sources[i:], o)
 		if err == nil {
 			return im, nil
 		}
 		if i == len(sources)-1 || ctx.Err() != nil {
-			return nil, fmt.Errorf("pull %s: %w", ref, err)
+			return nil, fmt.Errorf("pull %s: %w", ref.Name(), err)
 		}
 		if !errors.Is(err, image.ErrNotFound) {
 			c.o.Warn(fmt.Errorf("mirror %s: %w", repo.host, err))
@@ -45,34 +43,29 @@ func (c *Client) Pull(ctx context.Context, ref Reference, o PullOptions) (*image
 }
 
 // pullFrom pulls from the first of sources; layers that it lacks come from the next ones.
-func (c *Client) pullFrom(ctx context.Context, ref Reference, sources []repository, o PullOptions) (*image.Image, error) {
+func (c *Client) pullFrom(ctx context.Context, ref image.Ref, sources []repository, o PullOptions) (*image.Image, error) {
 	s, err := c.open(ctx, sources[0], toPull)
 	if err != nil {
 		return nil, err
 	}
-	doc, p, err := c.resolve(ctx, s, ref.name(), o.Platform)
+	doc, m, err := c.resolve(ctx, s, manifestName(ref), o.Platform)
 	if err != nil {
 		return nil, err
 	}
-	if err := valid(p.Config); err != nil {
-		return nil, fmt.Errorf("manifest %s: configuration: %w", doc.digest, err)
-	}
-	config, err := c.small(ctx, s, p.Config)
+	config, err := c.small(ctx, s, m.Config)
 	if err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", p.Config.Digest, err)
+		return nil, fmt.Errorf("configuration %s: %w", m.Config.Digest, err)
 	}
-	ids, err := diffIDs(p, config)
+	im, err := image.New(doc.bytes, m.MediaType, config)
 	if err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", doc.digest, err)
 	}
 	d := &download{c: c, sources: sources}
-	im := &image.Image{Manifest: doc.bytes, MediaType: doc.mediaType, Config: config, Release: d.close}
-	for i, l := range p.Layers {
+	im.Release = d.close
+	for i, l := range m.Layers {
 		d.left += l.Size
-		im.Layers = append(im.Layers, image.Layer{
-			DiffID: ids[i], MediaType: l.MediaType, Digest: l.Digest, Size: l.Size, URLs: l.URLs, From: ref.repo.String(),
-			Open: d.opener(p.Layers, i),
-		})
+		im.Layers[i].From = repositoryOf(ref).String()
+		im.Layers[i].Open = d.opener(m.Layers, i)
 	}
 	return im, nil
 }
@@ -81,49 +74,26 @@ func (c *Client) pullFrom(ctx context.Context, ref Reference, sources []reposito
 const maxNesting = 3
 
 // resolve returns the manifest of a name, out of indexes the one for the platform.
-func (c *Client) resolve(ctx context.Context, s *session, name string, platform image.Platform) (document, *parsed, error) {
+func (c *Client) resolve(ctx context.Context, s *session, name string, platform image.Platform) (document, *image.Manifest, error) {
 	for range maxNesting {
 		doc, err := c.manifest(ctx, s, name)
 		if err != nil {
 			return document{}, nil, err
 		}
-		p, err := doc.parse()
+		m, err := image.ParseManifest(doc.bytes, doc.mediaType)
 		if err != nil {
-			return document{}, nil, err
+			return document{}, nil, fmt.Errorf("manifest %s: %w", doc.digest, err)
 		}
-		if !doc.index() {
-			return doc, p, nil
+		if !m.IsIndex() {
+			return doc, m, nil
 		}
-		chosen, err := image.Choose(p.Manifests, platform)
+		chosen, err := image.Choose(m.Manifests, platform)
 		if err != nil {
 			return document{}, nil, err
 		}
 		name = chosen.Digest.String()
 	}
 	return document{}, nil, fmt.Errorf("%d indexes in one another: %w", maxNesting, ErrUnsupported)
-}
-
-// diffIDs are the digests that the layers of a manifest have when they are not compressed.
-func diffIDs(p *parsed, config []byte) ([]digest.Digest, error) {
-	switch p.Config.MediaType {
-	case v1.MediaTypeImageConfig, dockerConfig, "":
-	default:
-		return nil, fmt.Errorf("it is no image but holds %q: %w", cmp.Or(p.ArtifactType, p.Config.MediaType), ErrUnsupported)
-	}
-	var parsed v1.Image
-	if err := json.Unmarshal(config, &parsed); err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", p.Config.Digest, err)
-	}
-	ids := parsed.RootFS.DiffIDs
-	if len(ids) != len(p.Layers) {
-		return nil, fmt.Errorf("it has %d layers and its configuration %s tells of %d", len(p.Layers), p.Config.Digest, len(ids))
-	}
-	for _, id := range ids {
-		if err := id.Validate(); err != nil {
-			return nil, fmt.Errorf("configuration %s: diff id %q: %w", p.Config.Digest, id, err)
-		}
-	}
-	return ids, nil
 }
 
 // small returns a blob that fits into memory.

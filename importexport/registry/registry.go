@@ -171,11 +171,7 @@ func (c *Client) begin(ctx context.Context, s *session, action string) error {
 
 // url is the address of something in the session's repository.
 func (s *session) url(rest string) *url.URL {
-	host := s.repo.host
-	if host == dockerHub {
-		host = name.DefaultRegistry
-	}
-	return &url.URL{Scheme: s.scheme, Host: host, Path: "/v2/" + s.repo.path + "/" + rest}
+	return &url.URL{Scheme: s.scheme, Host: s.repo.apiHost(), Path: "/v2/" + s.repo.path + "/" + rest}
 }
 
 // base returns the transport for a registry, without authorisation.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/ihucos/plash/importexport/image"
 )
 
 const (
@@ -75,7 +76,7 @@ func dockerMirrors(file string) []string {
 func parseMirror(word string) (mirror, bool) {
 	of, address, given := strings.Cut(word, "=")
 	if !given {
-		of, address = dockerHub, word
+		of, address = image.DefaultHost, word
 	}
 	if !strings.Contains(address, "://") {
 		address = "https://" + address
