@@ -58,7 +58,7 @@ func (s *Store) Ingest(ctx context.Context, r io.Reader, o IngestOptions) (*Stag
 	if st, err := s.ingestKnown(ctx, r, o); st != nil || err != nil {
 		return st, err
 	}
-	content, done, err := decompress(&ctxReader{ctx, r})
+	content, done, err := Decompress(&ctxReader{ctx, r})
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/ihucos/plash/importexport/fetch"
@@ -31,6 +32,8 @@ type AnswerError struct {
 	Status  int    // as http.StatusNotFound
 	Code    string // as MANIFEST_UNKNOWN, "" where there is none
 	Message string // the registry's own words
+
+	after time.Duration // how long it wants to be left alone
 }
 
 func (e *AnswerError) Error() string {
@@ -67,7 +70,7 @@ func (e *AnswerError) Unwrap() error {
 // answerError is the error that an answer stands for. It reads the answer's body and does
 // not close it.
 func answerError(host string, resp *http.Response) error {
-	e := &AnswerError{Host: host, Status: resp.StatusCode}
+	e := &AnswerError{Host: host, Status: resp.StatusCode, after: fetch.RetryAfter(resp.Header)}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	var body struct {
 		Errors []struct{ Code, Message string }

@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,7 +115,20 @@ const (
 // open returns the session for a repository, and begins it where there is none: it finds
 // out how the registry is spoken to, and gets a token where it wants one.
 func (c *Client) open(ctx context.Context, repo repository, action string) (*session, error) {
-	key := action + " " + repo.String()
+	return c.session(ctx, repo, "repository:"+repo.path+":"+action)
+}
+
+// openFrom is open for pushing to a repository what other repositories of its registry have.
+func (c *Client) openFrom(ctx context.Context, repo repository, others []string) (*session, error) {
+	scopes := []string{"repository:" + repo.path + ":" + toPush}
+	for _, path := range others {
+		scopes = append(scopes, "repository:"+path+":"+toPull)
+	}
+	return c.session(ctx, repo, scopes...)
+}
+
+func (c *Client) session(ctx context.Context, repo repository, scopes ...string) (*session, error) {
+	key := repo.host + " " + strings.Join(scopes, " ")
 	c.mu.Lock()
 	s := c.sessions[key]
 	mine := s == nil
@@ -124,7 +138,7 @@ func (c *Client) open(ctx context.Context, repo repository, action string) (*ses
 	}
 	c.mu.Unlock()
 	if mine {
-		s.err = c.begin(ctx, s, action)
+		s.err = c.begin(ctx, s, scopes)
 		if s.err != nil { // the next one may try again
 			c.mu.Lock()
 			delete(c.sessions, key)
@@ -140,7 +154,7 @@ func (c *Client) open(ctx context.Context, repo repository, action string) (*ses
 	}
 }
 
-func (c *Client) begin(ctx context.Context, s *session, action string) error {
+func (c *Client) begin(ctx context.Context, s *session, scopes []string) error {
 	host, err := c.settings.registry(s.repo.host)
 	if err != nil {
 		return err
@@ -153,8 +167,7 @@ func (c *Client) begin(ctx context.Context, s *session, action string) error {
 	if err != nil {
 		return fmt.Errorf("credentials for %s: %w", s.repo.host, err)
 	}
-	scope := "repository:" + s.repo.path + ":" + action
-	authorised, err := transport.NewWithContext(ctx, host, auth, base, []string{scope})
+	authorised, err := transport.NewWithContext(ctx, host, auth, base, scopes)
 	if err != nil {
 		return beginError(ctx, s.repo, err)
 	}
@@ -163,7 +176,7 @@ func (c *Client) begin(ctx context.Context, s *session, action string) error {
 	if c.idle > 0 {
 		s.fetch.Idle = c.idle
 	}
-	s.fetch.HTTP.Transport = authorised
+	s.fetch.HTTP.Transport = renewed{authorised}
 	s.http = s.fetch.HTTP
 	s.scheme = base.Base.(*guard).scheme()
 	return nil

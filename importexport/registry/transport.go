@@ -129,3 +129,23 @@ func tlsConfig(dir string) (*tls.Config, error) {
 	}
 	return config, nil
 }
+
+// renewed makes a request again that was refused with the token that was just fetched for it: while
+// other requests are under way, its time may be up.
+type renewed struct{ http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper].
+func (r renewed) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.RoundTripper.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || req.Body != nil && req.GetBody == nil {
+		return resp, err
+	}
+	next := req.Clone(req.Context())
+	if req.GetBody != nil {
+		if next.Body, err = req.GetBody(); err != nil {
+			return resp, nil
+		}
+	}
+	_ = resp.Body.Close()
+	return r.RoundTripper.RoundTrip(next)
+}

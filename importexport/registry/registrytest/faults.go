@@ -14,6 +14,19 @@ type Faults struct {
 	BusyEvery, FailEvery int
 	// Dead answers every request with this status; 0: none.
 	Dead int
+	// CutUploads closes the connection in the middle of so many uploads; with Forget
+	// they cannot be resumed.
+	CutUploads int32
+	Forget     bool
+	// LoseCommits closes the connection instead of saying that an upload is complete, so
+	// many times.
+	LoseCommits int32
+	// Mangle changes a byte of each upload.
+	Mangle bool
+	// ReadOnly takes nothing.
+	ReadOnly bool
+	// ExpireEvery makes the tokens worthless with every such request; 0: never.
+	ExpireEvery int
 	// Spoil changes a byte of each blob that is sent.
 	Spoil bool
 	// WrongManifestDigest says of manifests that they have another digest than they have.
@@ -31,6 +44,8 @@ func (f *Faults) refuse(w http.ResponseWriter, req *http.Request, n int) bool {
 	status := f.Dead
 	switch {
 	case status != 0:
+	case f.ReadOnly && req.Method != http.MethodGet && req.Method != http.MethodHead:
+		status = http.StatusMethodNotAllowed
 	case f.BusyEvery > 0 && n%f.BusyEvery == 0:
 		status = http.StatusTooManyRequests
 		w.Header().Set("Retry-After", "0")
@@ -53,7 +68,5 @@ func (f *Faults) spoil(content []byte) []byte {
 	return other
 }
 
-// takeCutManifest reports whether this manifest is to be cut off.
-func (f *Faults) takeCutManifest() bool {
-	return f.CutManifests > 0 && atomic.AddInt32(&f.CutManifests, -1) >= 0
-}
+// take reports whether one of so many faults is left.
+func take(n *int32) bool { return atomic.AddInt32(n, -1) >= 0 }

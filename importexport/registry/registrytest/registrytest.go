@@ -165,6 +165,9 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	r.log = append(r.log, req.Method+" "+req.URL.RequestURI())
 	r.requests++
 	n := r.requests
+	if every := r.Faults.ExpireEvery; every > 0 && n%every == 0 {
+		r.generated++
+	}
 	r.mu.Unlock()
 	if req.URL.Path == "/token" {
 		r.token(w, req)
@@ -261,7 +264,7 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, repo,
 		w.Header().Set("Content-Type", m.mediaType)
 		w.Header().Set("Docker-Content-Digest", said.String())
 		w.Header().Set("Content-Length", strconv.Itoa(len(m.content)))
-		if r.Faults.takeCutManifest() {
+		if take(&r.Faults.CutManifests) {
 			abort(w, m.content[:len(m.content)/2])
 		}
 		_, _ = w.Write(m.content)
@@ -333,6 +336,10 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, repo, i
 	}
 	switch req.Method {
 	case http.MethodGet:
+		if r.Faults.Forget {
+			refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "upload unknown")
+			return
+		}
 		r.describe(w, u, id)
 		w.WriteHeader(http.StatusNoContent)
 	case http.MethodPatch, http.MethodPut:
@@ -391,12 +398,18 @@ func (r *Registry) take(w http.ResponseWriter, req *http.Request, u *upload) boo
 	}
 	body := io.Reader(req.Body)
 	cut := r.Faults.CutEvery
+	if req.ContentLength > 1 && take(&r.Faults.CutUploads) {
+		cut = int(req.ContentLength / 2)
+	}
 	if cut > 0 {
 		body = io.LimitReader(body, int64(cut))
 	}
 	piece, err := io.ReadAll(body)
 	r.mu.Lock()
 	u.content = append(u.content, piece...)
+	if r.Faults.Mangle && len(piece) > 0 {
+		u.content[0] ^= 1
+	}
 	r.mu.Unlock()
 	if err != nil || cut > 0 && len(piece) == cut {
 		panic(http.ErrAbortHandler)
@@ -414,6 +427,9 @@ func (r *Registry) finish(w http.ResponseWriter, u *upload, id string, query url
 	}
 	r.repo(u.repo).blobs[d] = u.content
 	delete(r.uploads, id)
+	if take(&r.Faults.LoseCommits) {
+		panic(http.ErrAbortHandler)
+	}
 	w.Header().Set("Docker-Content-Digest", d.String())
 	w.WriteHeader(http.StatusCreated)
 }
