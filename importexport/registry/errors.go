@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,8 +87,13 @@ func beginError(ctx context.Context, repo repository, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var answer *transport.Error
-	if errors.As(err, &answer) {
+	var (
+		answer *transport.Error
+		cert   *tls.CertificateVerificationError
+	)
+	if errors.As(err, &cert) { // what plain HTTP then said means nothing
+		err = &hinted{cert, certsDir + "/" + repo.host + "/ca.crt, or SSL_CERT_FILE, has its authority; " + insecureVar + "=" + repo.host + " does without"}
+	} else if errors.As(err, &answer) {
 		e := &AnswerError{Host: repo.host, Status: answer.StatusCode}
 		if len(answer.Errors) > 0 {
 			e.Code, e.Message = string(answer.Errors[0].Code), answer.Errors[0].Message
