@@ -13,26 +13,23 @@ type Sum struct {
 	total int64
 	done  int64
 	begun bool
+	parts int // that there are
+	over  int // that are complete
 }
 
 // NewSum returns a sum of parts that are total bytes together, -1 where that is not known.
 func NewSum(d Display, total int64) *Sum { return &Sum{d: d, total: total} }
 
 // Part returns the display of one of the downloads.
-func (s *Sum) Part() Display { return &part{sum: s} }
+func (s *Sum) Part() Display {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parts++
+	return &part{sum: s}
+}
 
 // Add counts bytes that need not be downloaded as done.
 func (s *Sum) Add(n int64) { s.add(n) }
-
-// Complete says that no more parts will begin, and that what was begun is done.
-func (s *Sum) Complete() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.begun {
-		s.d.Complete()
-	}
-	s.begun = false
-}
 
 // Done ends the display as after work that needs no further step.
 func (s *Sum) Done() {
@@ -44,11 +41,15 @@ func (s *Sum) Done() {
 	s.begun = false
 }
 
-// Close ends the display in the middle.
+// Close ends the display, in the middle if not all parts are complete. Some bytes of the
+// total may have turned out not to be needed.
 func (s *Sum) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.begun {
+	switch {
+	case s.begun && s.over == s.parts:
+		Done(s.d)
+	case s.begun:
 		s.d.Close()
 	}
 	s.begun = false
@@ -89,8 +90,19 @@ func (p *part) Retry(why error, wait time.Duration) {
 	p.sum.d.Retry(why, wait)
 }
 
-func (p *part) Complete() {}
-func (p *part) Close()    {}
+// Complete completes the whole with its last part.
+func (p *part) Complete() {
+	s := p.sum
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over++
+	if s.begun && s.over == s.parts && s.done == s.total {
+		s.d.Complete()
+		s.begun = false
+	}
+}
+
+func (p *part) Close() {}
 
 // Done ends the display of work that is complete with its last byte: as Complete, without a word of
 // what comes next.

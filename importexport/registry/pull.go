@@ -20,6 +20,8 @@ import (
 type PullOptions struct {
 	// Platform is the one wanted of an image for several; zero: this machine's.
 	Platform image.Platform
+	// Progress is told about the download in place of that of the client; nil: that is.
+	Progress progress.Display
 }
 
 // Pull reads an image's manifest and configuration. Its layers are downloaded when they are
@@ -60,7 +62,10 @@ func (c *Client) pullFrom(ctx context.Context, ref image.Ref, sources []reposito
 	if err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", doc.digest, err)
 	}
-	d := &download{c: c, sources: sources}
+	d := &download{c: c, sources: sources, show: c.o.Progress}
+	if o.Progress != nil {
+		d.show = o.Progress
+	}
 	im.Release = d.close
 	for i, l := range m.Layers {
 		d.left += l.Size
@@ -110,6 +115,7 @@ func (c *Client) small(ctx context.Context, s *session, d v1.Descriptor) ([]byte
 type download struct {
 	c       *Client
 	sources []repository
+	show    progress.Display
 
 	mu   sync.Mutex
 	left int64 // bytes of the layers above the first one that was opened, and of that
@@ -125,7 +131,7 @@ func (d *download) opener(layers []v1.Descriptor, i int) func(context.Context) (
 			for _, l := range layers[:i] {
 				d.left -= l.Size
 			}
-			d.sum = progress.NewSum(d.c.o.Progress, d.left)
+			d.sum = progress.NewSum(d.show, d.left)
 		}
 		sum := d.sum
 		d.mu.Unlock()

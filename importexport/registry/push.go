@@ -25,6 +25,8 @@ type PushOptions struct {
 	Store *cas.Store
 	// Compression of the layers; "": any form that is known of a layer, else Gzip.
 	Compression Compression
+
+	quiet bool // shows nothing
 }
 
 // maxUploads is how many layers are on their way at once.
@@ -159,7 +161,11 @@ func (p *pusher) layers(ctx context.Context) (layers []v1.Descriptor, kept bool,
 			total += max(l.Size, 0)
 		}
 	}
-	p.sum = progress.NewSum(p.c.o.Progress, total)
+	show := p.c.o.Progress
+	if p.o.quiet {
+		show = progress.Quiet{}
+	}
+	p.sum = progress.NewSum(show, total)
 	defer p.sum.Close()
 	layers = make([]v1.Descriptor, len(p.im.Layers))
 	g, ctx := errgroup.WithContext(ctx)

@@ -21,6 +21,8 @@ type Faults struct {
 	// LoseCommits closes the connection instead of saying that an upload is complete, so
 	// many times.
 	LoseCommits int32
+	// LoseLayers has none of the blobs that are larger than configurations.
+	LoseLayers bool
 	// Mangle changes a byte of each upload.
 	Mangle bool
 	// ReadOnly takes nothing.

@@ -287,7 +287,7 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, repo,
 
 func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, repo string, d digest.Digest) {
 	content := r.Blob(repo, d)
-	if content == nil {
+	if content == nil || r.Faults.LoseLayers && len(content) > 1000 {
 		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")
 		return
 	}
