@@ -15,7 +15,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-func newStore(t *testing.T) *cas.Store {
+func newStore(t testing.TB) *cas.Store {
 	t.Helper()
 	dir := t.TempDir() + "/store"
 	if err := cas.Init(dir); err != nil {
@@ -29,7 +29,7 @@ func newStore(t *testing.T) *cas.Store {
 }
 
 // storeImage is an image as one of a store: its layers are not compressed.
-func storeImage(t *testing.T, layers ...[]byte) *image.Image {
+func storeImage(t testing.TB, layers ...[]byte) *image.Image {
 	t.Helper()
 	config := v1.Image{Platform: v1.Platform{OS: "linux", Architecture: "amd64"}, RootFS: v1.RootFS{Type: "layers"}}
 	im := &image.Image{}
