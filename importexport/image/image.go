@@ -16,6 +16,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/ihucos/plash/cas"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -32,6 +33,9 @@ type Image struct {
 
 	// Release gives back what the layers are read from; nil: nothing. It is called once.
 	Release func() error
+
+	// changed says that it is not quite what the config says, see withLayer.
+	changed bool
 }
 
 // Close gives back what the image is read from.
@@ -59,6 +63,9 @@ type Layer struct {
 	// Open returns the bytes. The reader fails at its end if they are not those of
 	// Digest. Several layers may be read at once.
 	Open func(ctx context.Context) (io.ReadCloser, error)
+
+	// staged is set instead of Open where the layer has been read already, out of a stream.
+	staged *cas.Staged
 }
 
 // ErrNotFound is wrapped by the error about an image that is not where it was
