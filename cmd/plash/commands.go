@@ -41,6 +41,7 @@ func commands() []commandEntry {
 		{"import-lxc", "Images in and out", "import an image of the LXC image server", newImportLXC},
 		{"import-docker", "Images in and out", "import an image of Docker or OCI", newImportDocker},
 		{"export-tar", "Images in and out", "write a container's root filesystem as a tar", newExportTar},
+		{"export-docker", "Images in and out", "give a container to other tools as an image", newExportDocker},
 
 		{"list", "The store", "list the containers", newList},
 		{"map", "The store", "get, set or delete a name for a container", newMap},

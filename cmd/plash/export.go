@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/ihucos/plash/importexport"
+	"github.com/ihucos/plash/importexport/output"
 )
 
 type exportTarOptions struct {
@@ -38,9 +39,9 @@ func runExportTar(ctx context.Context, o exportTarOptions, s streams) error {
 		return err
 	}
 	if toStdout {
-		return importexport.ExportTar(ctx, st, id, importexport.NewWriter(s.out, standardOutput))
+		return importexport.ExportTar(ctx, st, id, output.NewWriter(s.out, standardOutput))
 	}
-	return importexport.WriteFile(o.file, func(w io.Writer) error {
+	return output.WriteFile(o.file, func(w io.Writer) error {
 		return importexport.ExportTar(ctx, st, id, w)
 	})
 }
