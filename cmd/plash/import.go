@@ -27,6 +27,7 @@ func importSettings(refresh bool, d display, s streams) importexport.Options {
 	return importexport.Options{
 		Refresh:   refresh,
 		Progress:  d.progress(s),
+		Warn:      func(err error) { s.warn("import", err) },
 		UserAgent: userAgent(),
 	}
 }

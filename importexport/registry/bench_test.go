@@ -160,4 +160,3 @@ func sourceTar(b *testing.B, n int, size int64) []byte {
 	}
 	return out.Bytes()
 }
-

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -100,9 +101,15 @@ func beginError(ctx context.Context, repo repository, err error) error {
 		}
 		err = e
 	}
-	var plain *plainError
-	if errors.As(err, &plain) {
+	var (
+		plain *plainError
+		dial  *net.OpError
+	)
+	switch {
+	case errors.As(err, &plain):
 		err = &hinted{err, plain.Hint()}
+	case errors.As(err, &dial) && dial.Op == "dial":
+		err = dial // with TLS and without it is the same
 	}
 	return fmt.Errorf("registry %s: %w", repo.host, err)
 }
