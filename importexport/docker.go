@@ -18,11 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pull gets the image that r names from its registry.
-var pull = func(context.Context, image.Ref, image.Platform, Options) (*image.Image, error) {
-	return nil, fmt.Errorf("registries: %w", ErrNotSupported)
-}
-
 // ImportDocker makes containers of an image of Docker or OCI, one for each layer, and returns the
 // top one, which has the image's config. The name is as skopeo has them, see [image.ParseRef]; one
 // without a transport is that of an image in a local engine, or else in its registry.

@@ -46,7 +46,7 @@ func ExportDocker(ctx context.Context, st *container.Store, id container.ID, nam
 		return err
 	}
 	defer func() { err = errors.Join(err, im.Close()) }()
-	if err := exportImage(ctx, im, ref, o); err != nil {
+	if err := exportImage(ctx, st, im, ref, o); err != nil {
 		return fmt.Errorf("export container %d: %w", id, err)
 	}
 	return nil
@@ -65,7 +65,7 @@ func exportable(ref image.Ref, o DockerOptions) error {
 	return nil
 }
 
-func exportImage(ctx context.Context, im *image.Image, ref image.Ref, o DockerOptions) error {
+func exportImage(ctx context.Context, st *container.Store, im *image.Image, ref image.Ref, o DockerOptions) error {
 	switch ref.Transport {
 	case image.DockerArchive:
 		return output.WriteFile(ref.Path, func(w io.Writer) error {
@@ -78,18 +78,11 @@ func exportImage(ctx context.Context, im *image.Image, ref image.Ref, o DockerOp
 	case image.Layout:
 		return image.WriteLayout(ctx, ref.Path, im, ref.Tag)
 	case image.Registry:
-		return pushImage(ctx, im, ref, o)
+		return push(ctx, st.CAS(), im, ref, o)
 	}
 	err := image.Load(ctx, im, ref)
 	if errors.Is(err, image.ErrNoEngine) {
 		return &hinted{err, "docker-archive:FILE writes what `docker load` and `podman load` take, docker:// sends it to a registry"}
 	}
 	return err
-}
-
-// pushImage sends an image to a registry.
-func pushImage(_ context.Context, _ *image.Image, ref image.Ref, _ DockerOptions) error {
-	return fmt.Errorf("push to %s: %w", ref, &hinted{
-		ErrNotSupported, "oci:DIR:TAG writes what `skopeo copy oci:DIR:TAG " + ref.String() + "` sends",
-	})
 }

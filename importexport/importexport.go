@@ -50,6 +50,9 @@ type Options struct {
 	// Progress is told about downloads, and about reading files that are large or
 	// slow; nil: nobody is.
 	Progress progress.Display
+	// Warn is told what went wrong and was got around, as a mirror that does not answer; nil:
+	// nobody is.
+	Warn func(error)
 	// UserAgent is what servers are told: plash/VERSION.
 	UserAgent string
 	// Server is the base URL of the image server; "": PLASH_LXC_SERVER of the

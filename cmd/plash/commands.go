@@ -43,6 +43,7 @@ func commands() []commandEntry {
 		{"import-docker", "Images in and out", "import an image of Docker or OCI", newImportDocker},
 		{"export-tar", "Images in and out", "write a container's root filesystem as a tar", newExportTar},
 		{"export-docker", "Images in and out", "give a container to other tools as an image", newExportDocker},
+		{"push", "Images in and out", "send a container as an image to a registry", newPush},
 
 		{"list", "The store", "list the containers", newList},
 		{"map", "The store", "get, set or delete a name for a container", newMap},

@@ -61,7 +61,7 @@ func execPlan(ctx context.Context, command, name string, plan *build.Plan, heade
 	if err != nil {
 		return err
 	}
-	id, err := buildPlan(ctx, st, plan, s)
+	id, err := buildPlan(ctx, st, plan, cacheOptions{}, s)
 	if err != nil {
 		return err
 	}

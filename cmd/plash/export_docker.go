@@ -43,14 +43,18 @@ has that time.`,
 		example: "plash-export-docker 2 docker-archive:image.tar:app:1.0\nplash-export-docker -i alpine -x 'apk add curl' -- curl:latest\nplash-export-docker 2 oci:layout:v1",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			o.container, o.ref = a.container(0), a.operand(1)
-			return runExportDocker(ctx, o, s)
+			return runExportDocker(ctx, "export-docker", o, s)
 		},
 	}
-	c.options().StringVar(&o.compression, "compression", "", "how layers are compressed that a registry does not have: gzip (the default), zstd or none")
+	o.addCompression(c)
 	return c
 }
 
-func runExportDocker(ctx context.Context, o exportDockerOptions, s streams) error {
+func (o *exportDockerOptions) addCompression(c *command) {
+	c.options().StringVar(&o.compression, "compression", "", "how layers are compressed that a registry does not have: gzip (the default), zstd or none")
+}
+
+func runExportDocker(ctx context.Context, command string, o exportDockerOptions, s streams) error {
 	if o.compression != "" && !slices.Contains([]string{"gzip", "zstd", "none"}, o.compression) {
 		return &usageError{what: fmt.Sprintf("--compression %s: not one of gzip, zstd, none", o.compression)}
 	}
@@ -61,7 +65,7 @@ func runExportDocker(ctx context.Context, o exportDockerOptions, s streams) erro
 	if err != nil {
 		return err
 	}
-	st, id, err := o.container.open(ctx, "export-docker", s)
+	st, id, err := o.container.open(ctx, command, s)
 	if err != nil {
 		return err
 	}
@@ -70,7 +74,7 @@ func runExportDocker(ctx context.Context, o exportDockerOptions, s streams) erro
 		return err
 	}
 	return refError(importexport.ExportDocker(ctx, st, id, o.ref, importexport.DockerOptions{
-		Epoch: epoch, Prologue: build.Prologue, Compression: o.compression, Progress: d.progress(s), UserAgent: binary + "/" + versionText(),
+		Epoch: epoch, Prologue: build.Prologue, Compression: o.compression, Progress: d.progress(s), UserAgent: userAgent(),
 	}))
 }
 

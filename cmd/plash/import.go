@@ -27,9 +27,13 @@ func importSettings(refresh bool, d display, s streams) importexport.Options {
 	return importexport.Options{
 		Refresh:   refresh,
 		Progress:  d.progress(s),
-		UserAgent: binary + "/" + versionText(),
+		Warn:      func(err error) { s.warn("import", err) },
+		UserAgent: userAgent(),
 	}
 }
+
+// userAgent is what servers are told.
+func userAgent() string { return binary + "/" + versionText() }
 
 func newImport() *command {
 	var o importOptions

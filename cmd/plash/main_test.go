@@ -15,6 +15,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/imageserver"
+	"github.com/ihucos/plash/importexport/registry/registrytest"
 	"github.com/ihucos/plash/replay"
 	"github.com/ihucos/plash/runtime"
 	"github.com/ihucos/plash/runtime/hosttest"
@@ -92,8 +93,18 @@ func TestScriptsUnion(t *testing.T) {
 	runScripts(t, "union", "session", "run", "mount", "create", "runc")
 }
 
-func runScripts(t *testing.T, backend string, names ...string) {
+// TestScriptsRegistry runs those that use a registry with the one that Debian has.
+func TestScriptsRegistry(t *testing.T) {
 	images := serveImages(t)
+	images.registry, _ = registrytest.Real{}.Start(t)
+	runScriptsWith(t, images, "", "cache")
+}
+
+func runScripts(t *testing.T, backend string, names ...string) {
+	runScriptsWith(t, serveImages(t), backend, names...)
+}
+
+func runScriptsWith(t *testing.T, images images, backend string, names ...string) {
 	p := testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -126,6 +137,8 @@ func runScripts(t *testing.T, backend string, names ...string) {
 type images struct {
 	server string // URL of an image server, which has the tar as alpine and as /alpine.tar
 	tar    string // a root filesystem made of busybox
+	// registry is the host of a registry. All scripts have the same one.
+	registry string
 }
 
 func serveImages(t *testing.T) images {
@@ -153,7 +166,7 @@ func serveImages(t *testing.T) images {
 	if err := os.WriteFile(tar, root, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return images{server: server.URL(), tar: tar}
+	return images{server: server.URL(), tar: tar, registry: registrytest.New(t).Host}
 }
 
 // letOthersExecute opens the directory in which testscript put the programs to the
@@ -177,6 +190,7 @@ func setup(env *testscript.Env, images images) error {
 	}
 	env.Setenv("PLASH_LXC_SERVER", images.server)
 	env.Setenv("ALPINE_TAR", images.tar)
+	env.Setenv("REGISTRY", images.registry)
 	store := "store"
 	if name := os.Getenv("PLASH_TEST_STORE"); name != "" {
 		store = name // see TestStores

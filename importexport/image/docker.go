@@ -96,7 +96,7 @@ func manifestOf(fsys files, config []byte) *Image {
 		return nil
 	}
 	for _, d := range manifestsBelow(fsys, index.Manifests, 0) {
-		b, err := blob(fsys, d)
+		b, err := readBlob(fsys, d)
 		if err != nil {
 			continue
 		}
@@ -121,7 +121,7 @@ func manifestsBelow(fsys files, all []v1.Descriptor, depth int) (found []v1.Desc
 			found = append(found, d)
 			continue
 		}
-		b, err := blob(fsys, d)
+		b, err := readBlob(fsys, d)
 		if err != nil || depth == maxNesting || len(found) > most {
 			continue
 		}

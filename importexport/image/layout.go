@@ -145,7 +145,7 @@ func choice(err error, names []string) error {
 // resolve follows indexes down to the manifest of one image.
 func resolve(fsys files, d v1.Descriptor, p Platform) (manifest []byte, mediaType string, err error) {
 	for range maxNesting {
-		b, err := blob(fsys, d)
+		b, err := readBlob(fsys, d)
 		if err != nil {
 			return nil, "", err
 		}
@@ -163,8 +163,8 @@ func resolve(fsys files, d v1.Descriptor, p Platform) (manifest []byte, mediaTyp
 	return nil, "", fmt.Errorf("%w: indexes within indexes, %d times over", ErrMalformed, maxNesting)
 }
 
-// blob returns a document by its digest, which it is held against.
-func blob(fsys files, d v1.Descriptor) ([]byte, error) {
+// readBlob returns a document by its digest, which it is held against.
+func readBlob(fsys files, d v1.Descriptor) ([]byte, error) {
 	b, err := fsys.document(blobName(d.Digest))
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
@@ -181,7 +181,7 @@ func blobImage(fsys files, manifest []byte, mediaType string, p Platform) (*Imag
 	if err != nil {
 		return nil, err
 	}
-	config, err := blob(fsys, m.Config)
+	config, err := readBlob(fsys, m.Config)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
