@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/importexport/imageserver"
 )
@@ -286,7 +288,7 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]error{
-		"99": container.ErrNotFound, "@none": container.ErrNotFound, "docker://alpine": ErrNotSupported,
+		"99": container.ErrNotFound, "@none": container.ErrNotFound, "docker://127.0.0.1:1/alpine": unix.ECONNREFUSED,
 		"oci:x": os.ErrNotExist, "ftp://h/x": ErrNotSupported, "./none.tar": os.ErrNotExist, "nosuchimage": ErrUnknownImage,
 	} {
 		if got, err := Resolve(t.Context(), st, name, o); !errors.Is(err, want) {
