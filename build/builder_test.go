@@ -355,7 +355,7 @@ func TestStepError(t *testing.T) {
 	b := newBench(t)
 	b.hook = func(script string) error {
 		switch script {
-		case "bad\n":
+		case "bad\n", "one\nbad\n":
 			return fmt.Errorf("wrapped: %w", &runtime.CommandError{Code: 7})
 		case "killed\n":
 			return &runtime.CommandError{Code: 137, Signal: 9}
@@ -374,6 +374,7 @@ func TestStepError(t *testing.T) {
 	}{
 		{"-x ok -l -x bad -l -x never", "layer 2 of 3: wrapped: command failed with exit code 7: bad", 7, 2},
 		{"-x bad", "wrapped: command failed with exit code 7: bad", 7, 1},
+		{"-x one bad", "wrapped: command failed with exit code 7: the last one after --> above", 7, 1},
 		{"-x killed", "command killed by signal 9 (killed): killed", 137, 1},
 		{"-x=no␣shell", "sh: not found in the container", 127, 1},
 		{"-x=no␣mount", "build layer 1 of 1: mount: denied", 0, 0},

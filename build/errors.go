@@ -1,10 +1,12 @@
 package build
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/runtime"
 )
 
 // A hinted error knows a way out.
@@ -36,7 +38,7 @@ func (e *UsageError) Hint() string { return e.Advice }
 type StepError struct {
 	Layer, Layers int          // which of how many layers, from 1
 	Code          int          // exit code of the script; 128+N where signal N ended it
-	Command       string       // the command that failed; "" if it cannot be told
+	Command       string       // the command that failed; "" if the log alone tells
 	Parent        container.ID // the container below the layer: the last good one
 	Err           error        // what running the script came to
 }
@@ -46,8 +48,13 @@ func (e *StepError) Error() string {
 	if e.Layers > 1 {
 		text = fmt.Sprintf("layer %d of %d: %s", e.Layer, e.Layers, text)
 	}
-	if e.Command != "" {
+	var failed *runtime.CommandError
+	switch {
+	case e.Command != "":
 		text += ": " + shorten(e.Command)
+	case errors.As(e.Err, &failed):
+		// The shell of the script knows which of its commands it was, and has said so.
+		text += ": the last one after --> above"
 	}
 	return text
 }

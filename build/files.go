@@ -1,6 +1,9 @@
 package build
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 func (e *evaluator) writeFile(s statement) error {
 	path := s.args[0]
@@ -41,6 +44,9 @@ const entrypointPath = "/entrypoint"
 func (e *evaluator) setEntrypoint(s statement) error {
 	if s.args[0].text == "" {
 		return s.usage("", "%s: the path is empty", s.name.text)
+	}
+	if !utf8.ValidString(s.args[0].text) {
+		return s.usage("", "%s: not UTF-8, of which the configurations of images are: %q", s.name.text, s.args[0].text)
 	}
 	e.markEntrypoint(s.args[0].text)
 	return nil

@@ -206,6 +206,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--write-file= a", "--write-file: the path is empty", ""},
 		{"--write-script=", "--write-script: the path is empty", ""},
 		{"--entrypoint=", "--entrypoint: the path is empty", ""},
+		{"--entrypoint=/\xff", `--entrypoint: not UTF-8, of which the configurations of images are: "/\xff"`, ""},
 		{"--import-env 1A", "--import-env: not the name of a variable: 1A", ""},
 		{"--import-env A:", "--import-env: not the name of a variable: A:", ""},
 		{"--import-env A:B;C", "--import-env: not the name of a variable: 'A:B;C'", ""},

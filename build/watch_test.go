@@ -2,9 +2,13 @@ package build
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,16 +138,40 @@ func TestWatchErrors(t *testing.T) {
 	}
 }
 
-// Unreadable files are an error, not left out.
+// Unreadable files and directories are an error, not left out.
 func TestWatchUnreadable(t *testing.T) {
 	dir := watchTree(t)
-	if err := os.Chmod(filepath.Join(dir, "a/file"), 0); err != nil {
-		t.Fatal(err)
+	for _, err := range []error{os.Chmod(dir+"/a/file", 0), os.Chmod(dir+"/a/b", 0)} {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	if os.Geteuid() == 0 {
-		t.Skip("root may read everything")
+	for path := dir; path != os.TempDir() && os.Geteuid() == 0; path = filepath.Dir(path) {
+		if err := os.Chmod(path, 0o755); err != nil { // for whom the thread becomes
+			t.Fatal(err)
+		}
 	}
-	if _, err := hashPath(context.Background(), dir); err == nil {
-		t.Error("no error")
+	var file, walk error
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if os.Geteuid() == 0 {
+			// Root may read everything: the thread becomes one whom permissions hold, and loses
+			// the capabilities that are about files (setfsuid(2)). It ends with the goroutine.
+			goruntime.LockOSThread()
+			if _, err := unix.SetfsuidRetUid(65534); err != nil {
+				file = err
+				return
+			}
+		}
+		_, file = hashFile(t.Context(), dir+"/a/file")
+		tree := hostTree{root: dir}
+		walk = tree.walk(t.Context(), nil, func(*entry) {})
+	})
+	wait.Wait()
+	if !errors.Is(file, fs.ErrPermission) {
+		t.Errorf("a file: %v", file)
+	}
+	if !errors.Is(walk, fs.ErrPermission) {
+		t.Errorf("a directory: %v", walk)
 	}
 }
