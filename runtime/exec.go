@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/bundle"
 )
 
 // defaultPath is where commands are looked for without PATH, and what the steps
@@ -157,10 +158,7 @@ func loginShell() string {
 
 // loginShellIn is loginShell for a container whose root is an open directory.
 func loginShellIn(root int) string {
-	return shellOf(unix.Openat2(root, "/etc/passwd", &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}))
+	return shellOf(bundle.OpenIn(root, "/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK))
 }
 
 // shellOf reads an open passwd, and closes it.

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,16 +23,19 @@ type supervision struct {
 	bundle.Run
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the engine has ended
-	last atomic.Int32  // the last signal that was passed on
-	// killed is the signal whose default action has ended the container.
-	killed atomic.Int32
+	err  error         // of waiting for it
+
+	terminal bool // the container has one
+	// killed is the signal that has ended the container before its command ran, or by its default
+	// action.
+	killed syscall.Signal
 }
 
 // supervise runs the engine, and returns when it has ended.
 func (c *isolated) supervise(told *json.Decoder) error {
 	s := &supervision{
 		Run:  bundle.Run{Engine: c.Engine, Bundle: c.bundleDir(), Dir: filepath.Join(c.dir, "engine"), Name: c.container.Name},
-		done: make(chan struct{}),
+		done: make(chan struct{}), terminal: c.container.Terminal,
 	}
 	if err := os.Mkdir(s.Dir, 0o700); err != nil {
 		return fmt.Errorf("run %s: %w", s.Engine.Name, err)
@@ -53,53 +55,126 @@ func (c *isolated) supervise(told *json.Decoder) error {
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("run %s: %w", s.Engine.Name, err)
 	}
-	go s.listen(told)
-	err := ignoreExit(s.cmd.Wait())
-	close(s.done)
-	if err != nil {
-		return fmt.Errorf("run %s: %w", s.Engine.Name, err)
+	go func() {
+		s.err = ignoreExit(s.cmd.Wait())
+		close(s.done)
+	}()
+	s.listen(told)
+	if s.err != nil {
+		return fmt.Errorf("run %s: %w", s.Engine.Name, s.err)
 	}
 	return s.outcome()
 }
 
-// listen passes on the signals that come.
+// listen passes on the signals that come, until the engine has ended.
 func (s *supervision) listen(told *json.Decoder) {
+	signals := make(chan passedSignal, 16)
+	go func() {
+		defer close(signals)
+		for {
+			var p passedSignal
+			if told.Decode(&p) != nil {
+				return // the parent is gone, and we soon are
+			}
+			signals <- p
+		}
+	}()
+	resized := make(chan os.Signal, 1)
+	if s.terminal {
+		signal.Notify(resized, syscall.SIGWINCH)
+	}
 	for {
-		var p passedSignal
-		if told.Decode(&p) != nil {
-			_ = s.cmd.Process.Kill() // the parent is gone
+		select {
+		case <-resized:
+			s.resize()
+		case p, ok := <-signals:
+			if !ok {
+				_ = s.cmd.Process.Kill()
+				<-s.done
+				return
+			}
+			s.pass(p)
+		case <-s.done:
 			return
 		}
-		s.last.Store(int32(p.Signal))
-		if !p.Seen {
-			_ = s.cmd.Process.Signal(p.Signal) // it may have ended
-		}
-		go s.actByDefault(p.Signal)
 	}
 }
 
-// actByDefault sees to it that a signal that ends processes ends the container, if its first
-// process does nothing with it: that is the init of a pid namespace, to which the kernel
-// does not apply the default action (pid_namespaces(7)).
-func (s *supervision) actByDefault(sig syscall.Signal) {
-	if sig == unix.SIGTSTP {
+// resize gives the container's terminal the size of ours: crun 1.8 does not.
+func (s *supervision) resize() {
+	size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+	if err != nil || s.Pid() == 0 {
+		return // the engine begins with the size that there is
+	}
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", s.Pid()), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return // it has ended
+	}
+	defer unix.Close(root)
+	console, err := bundle.OpenIn(root, "/dev/console", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK)
+	if err != nil {
+		return // the container has done something with it
+	}
+	defer unix.Close(console)
+	_ = unix.IoctlSetWinsize(console, unix.TIOCSWINSZ, size) // as before
+}
+
+// pass passes a signal on when the container's command runs: before that, its process is the
+// engine's, and would do with the signal what that does.
+func (s *supervision) pass(p passedSignal) {
+	if !s.await() {
+		if s.Pid() == 0 {
+			s.killed = p.Signal
+		}
 		return
 	}
-	for {
-		if pid := s.Pid(); pid != 0 {
-			deaf, err := hasDefault(pid, sig)
-			if err == nil && deaf {
-				s.killed.Store(int32(sig))
-				_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
-			}
-			return
+	deaf, err := hasDefault(s.Pid(), p.Signal)
+	switch {
+	case err == nil && deaf && p.Signal != unix.SIGTSTP:
+		// The process is the init of a pid namespace, to which the kernel does not apply
+		// the default action (pid_namespaces(7)).
+		s.killed = p.Signal
+		_ = unix.Kill(s.Pid(), unix.SIGKILL)
+	case !p.Seen:
+		_ = s.cmd.Process.Signal(p.Signal) // it may have ended
+	}
+}
+
+// maxStart is how long the engine may take to start the command before it gets signals itself.
+const maxStart = 10 * time.Second
+
+// await waits until the command runs, and tells whether it does and has not ended.
+func (s *supervision) await() bool {
+	for end := time.Now().Add(maxStart); time.Now().Before(end); {
+		if pid := s.Pid(); pid != 0 && !s.isEngine(pid) {
+			return true
 		}
 		select {
 		case <-s.done:
-			return
+			return false
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+	return true
+}
+
+// isEngine tells whether a process has still to become the container's command.
+func (s *supervision) isEngine(pid int) bool {
+	// What runc calls itself between clone(2) and execve(2), where it is a copy of its program.
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil || strings.HasPrefix(string(name), "runc:[") {
+		return true
+	}
+	program, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return true
+	}
+	for _, path := range []string{s.Path, fmt.Sprintf("/proc/%d/exe", s.cmd.Process.Pid)} {
+		if engine, err := os.Stat(path); err == nil && os.SameFile(engine, program) {
+			return true
+		}
+	}
+	return false
 }
 
 // hasDefault tells whether a process neither catches, ignores nor blocks a signal: the masks
@@ -128,12 +203,11 @@ func hasDefault(pid int, sig syscall.Signal) (bool, error) {
 // outcome tells how the command has ended, from how the engine has.
 func (s *supervision) outcome() error {
 	state := s.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	sig := syscall.Signal(s.killed.Load())
 	switch {
+	case s.killed != 0:
+		return &CommandError{Code: 128 + int(s.killed), Signal: s.killed}
 	case s.Pid() == 0:
 		return s.notStarted()
-	case sig != 0:
-		return &CommandError{Code: 128 + int(sig), Signal: sig}
 	case state.Signaled():
 		return &CommandError{Code: 128 + int(state.Signal()), Signal: state.Signal()}
 	case state.ExitStatus() != 0:
@@ -144,9 +218,6 @@ func (s *supervision) outcome() error {
 
 // notStarted says why there was no command.
 func (s *supervision) notStarted() error {
-	if sig := syscall.Signal(s.last.Load()); sig != 0 {
-		return &CommandError{Code: 128 + int(sig), Signal: sig}
-	}
 	why := s.Said()
 	if why == "" {
 		why = s.cmd.ProcessState.String()
