@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/image"
 	"github.com/ihucos/plash/importexport/imageserver"
+	"github.com/ihucos/plash/importexport/registry/registrytest"
 )
 
 // xzImage is an image of a tar with one file that says what it is.
@@ -288,7 +288,7 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]error{
-		"99": container.ErrNotFound, "@none": container.ErrNotFound, "docker://127.0.0.1:1/alpine": unix.ECONNREFUSED,
+		"99": container.ErrNotFound, "@none": container.ErrNotFound, "docker://" + registrytest.New(t).Host + "/x": image.ErrNotFound,
 		"oci:x": os.ErrNotExist, "ftp://h/x": ErrNotSupported, "./none.tar": os.ErrNotExist, "nosuchimage": ErrUnknownImage,
 	} {
 		if got, err := Resolve(t.Context(), st, name, o); !errors.Is(err, want) {
