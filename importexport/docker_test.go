@@ -19,6 +19,7 @@ import (
 
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/importexport/image"
+	"github.com/ihucos/plash/importexport/registry/registrytest"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -187,40 +188,44 @@ func TestImportFromNoEngine(t *testing.T) {
 // TestImportByName: an image of a registry is asked for once by its name.
 func TestImportByName(t *testing.T) {
 	noEngine(t)
-	st := newStore(t)
-	archive, _ := dockerArchive(t, "x:1", someTar(t, "pulled"))
-	pulled := 0
-	t.Cleanup(func(old func(context.Context, image.Ref, image.Platform, Options) (*image.Image, error)) func() {
-		return func() { pull = old }
-	}(pull))
-	pull = func(ctx context.Context, r image.Ref, p image.Platform, o Options) (*image.Image, error) {
-		pulled++
-		if r.Name() != "r.io/x:1" {
-			return nil, fmt.Errorf("%s: %w", r.Name(), image.ErrNotFound)
-		}
-		return image.ReadArchive(ctx, st.CAS(), bytes.NewReader(archive), image.Ref{Transport: image.DockerArchive, Index: -1}, image.OpenOptions{})
+	st, r := newStore(t), registrytest.New(t)
+	name := r.Host + "/some/x:1"
+	given, err := ImportTar(t.Context(), st, bytes.NewReader(someTar(t, "pulled")), "x", Options{})
+	if err != nil {
+		t.Fatal(err)
 	}
+	if err := ExportDocker(t.Context(), st, given, "docker://"+name, DockerOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	asked := func() (n int) {
+		for _, request := range r.Log() {
+			if strings.HasPrefix(request, "GET ") && strings.Contains(request, "/manifests/") {
+				n++
+			}
+		}
+		return n
+	}
+	r.ClearLog()
 	var first container.ID
 	for i, c := range []struct {
 		name string
 		o    Options
 		asks int
 	}{
-		{"docker://r.io/x:1", Options{}, 1},
-		{"docker://r.io/x:1", Options{}, 1},
-		{"r.io/x:1", Options{}, 1},
-		{"r.io/x:1", Options{Refresh: true}, 2},
-		{"r.io/x:1", Options{Platform: "linux/mips64le"}, 3},
+		{"docker://" + name, Options{}, 1},
+		{"docker://" + name, Options{}, 1},
+		{name, Options{}, 1},
+		{name, Options{Refresh: true}, 2},
 	} {
 		id, err := ImportDocker(t.Context(), st, c.name, c.o)
 		if i == 0 {
 			first = id
 		}
-		if err != nil || id != first || pulled != c.asks {
-			t.Errorf("%s: container %d, %v, pulled %d times; want %d, %d times", c.name, id, err, pulled, first, c.asks)
+		if err != nil || id != first || asked() != c.asks {
+			t.Errorf("%s: container %d, %v, asked for %d times; want %d, %d times", c.name, id, err, asked(), first, c.asks)
 		}
 	}
-	if id, err := ImportDocker(t.Context(), st, "r.io/y:1", Options{}); !errors.Is(err, image.ErrNotFound) {
+	if id, err := ImportDocker(t.Context(), st, r.Host+"/y:1", Options{}); !errors.Is(err, image.ErrNotFound) {
 		t.Errorf("container %d, %v", id, err)
 	}
 }
