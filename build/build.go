@@ -83,6 +83,7 @@ type part struct {
 	text  string
 	shown string // in place of text where others see it; "": the same
 	watch string
+	from  position // of the path that is watched
 	copy  *copyAction
 }
 
@@ -117,7 +118,7 @@ func (p *Plan) Layers(ctx context.Context) ([]Layer, error) {
 			case part.watch != "":
 				sum, err := hashPath(ctx, part.watch)
 				if err != nil {
-					return nil, fmt.Errorf("--watch %s: %w", part.watch, err)
+					return nil, fmt.Errorf("%s--watch %s: %w", part.from.prefix(), part.watch, err)
 				}
 				text = "# watch " + sum.String()
 			}

@@ -23,6 +23,7 @@ type copyAction struct {
 type copySource struct {
 	path string // on the host
 	name string // the last element of it
+	from position
 }
 
 // An input is what a layer's script finds under a number in its input.
@@ -46,7 +47,7 @@ func (e *evaluator) copyFiles(s statement) error {
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", s.name.text, arg.text, err)
 		}
-		c.sources = append(c.sources, copySource{hostPath(arg), filepath.Base(path)})
+		c.sources = append(c.sources, copySource{hostPath(arg), filepath.Base(path), arg.from})
 	}
 	l := e.layerNow()
 	l.parts = append(l.parts, part{copy: c})
@@ -65,7 +66,7 @@ func (c *copyAction) read(ctx context.Context) ([]*hostTree, error) {
 			err = trees[i].copyable()
 		}
 		if err != nil {
-			return nil, fmt.Errorf("--copy %s: %w", s.path, err)
+			return nil, fmt.Errorf("%s--copy %s: %w", s.from.prefix(), s.path, err)
 		}
 	}
 	return trees, nil

@@ -234,7 +234,7 @@ func (e *evaluator) watch(s statement) error {
 			return usage(arg.from, "", "%s: the path is empty", s.name.text)
 		}
 		l := e.layerNow()
-		l.parts = append(l.parts, part{watch: hostPath(arg)})
+		l.parts = append(l.parts, part{watch: hostPath(arg), from: arg.from})
 	}
 	return nil
 }

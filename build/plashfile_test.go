@@ -332,3 +332,16 @@ func FuzzSplitWords(f *testing.F) {
 		}
 	})
 }
+
+// What is looked at later than it is read has its place in errors, too.
+func TestPlacesOfPaths(t *testing.T) {
+	inDir(t, "lib/f.plash", "--image x\n\n--copy\nnosuch\n/x\n", "lib/g.plash", "--watch\n.\nnosuch\n")
+	for file, want := range map[string]string{
+		"lib/f.plash": "lib/f.plash:4: --copy lib/nosuch: ", "lib/g.plash": "lib/g.plash:3: --watch lib/nosuch: ",
+	} {
+		_, err := parse(t, "--include", file).Layers(t.Context())
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", file, err, want)
+		}
+	}
+}
