@@ -79,8 +79,8 @@ func Isolate(ctx context.Context, st *container.Store, id container.ID, o Isolat
 // A passedSignal is what the stage of an isolated container is told of a signal.
 type passedSignal struct {
 	Signal syscall.Signal
-	// Seen says that the engine has got it too, from the terminal.
-	Seen bool
+	// FromTerminal says that it was sent to the whole process group.
+	FromTerminal bool
 }
 
 // A passer passes signals on to such a stage. It is the one that can tell which of them
@@ -105,7 +105,7 @@ func (p *passer) pass(s *stage) {
 		n := sig.(syscall.Signal)
 		p.last.Store(int32(n))
 		// A stage that has ended needs no signals.
-		_ = s.tell(passedSignal{Signal: n, Seen: fromTerminal(n)})
+		_ = s.tell(passedSignal{Signal: n, FromTerminal: fromTerminal(n)})
 	}
 }
 

@@ -40,7 +40,7 @@ func (c *isolated) supervise(told *json.Decoder) error {
 	if err := os.Mkdir(s.Dir, 0o700); err != nil {
 		return fmt.Errorf("run %s: %w", s.Engine.Name, err)
 	}
-	// Of what a terminal sends, the engine gets its own.
+	// What a terminal sends we get too, but it is for others.
 	for _, sig := range passed {
 		if !signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
@@ -52,6 +52,9 @@ func (c *isolated) supervise(told *json.Decoder) error {
 	for _, name := range []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"} {
 		s.cmd.Env = unsetEnv(s.cmd.Env, name) // runc would pass on what they are about
 	}
+	// In a session of its own only we send it signals. A container with a terminal has a session of
+	// its own, and the engine must be in that of ours, which is raw and sends only sizes.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: !s.terminal}
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("run %s: %w", s.Engine.Name, err)
 	}
@@ -135,8 +138,11 @@ func (s *supervision) pass(p passedSignal) {
 		// the default action (pid_namespaces(7)).
 		s.killed = p.Signal
 		_ = unix.Kill(s.Pid(), unix.SIGKILL)
-	case !p.Seen:
+	case !p.FromTerminal:
 		_ = s.cmd.Process.Signal(p.Signal) // it may have ended
+	case !s.terminal:
+		// As the terminal would, whose session the container is not in.
+		_ = unix.Kill(-s.Pid(), p.Signal) // the engine has made the process a group's leader
 	}
 }
 

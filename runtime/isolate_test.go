@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -70,6 +71,37 @@ func TestIsolateTerminal(t *testing.T) {
 		term.typed("\x03\nexit 4\n")
 		_ = cmd.Wait()
 		equal(t, "exit code", cmd.ProcessState.ExitCode(), 4)
+	})
+}
+
+// TestIsolateInterrupt has the container without a terminal, and Ctrl-C typed at ours: it gets one
+// SIGINT.
+func TestIsolateInterrupt(t *testing.T) {
+	w := newWorld(t)
+	onEngines(t, func(t *testing.T, engine string) {
+		for script, want := range map[string]int{
+			"trap 'echo caught' INT; echo ready; sleep 0.5; sleep 0.5; sleep 0.5; exit 3": 3,
+			"echo ready; sleep 1000; true": 130, // all of the group get it
+			"echo ready; exec sleep 1000":  -1,
+		} {
+			out := filepath.Join(t.TempDir(), "out")
+			cmd := shell(w.isolated(engine, "sh", "-c", script), "exec >"+out)
+			term := startAt(t, cmd)
+			read := func() string {
+				b, err := os.ReadFile(out)
+				if err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Fatal(err)
+				}
+				return string(b)
+			}
+			eventually(t, "start of the command", func() bool { return read() == "ready\n" })
+			term.typed("\x03")
+			_ = cmd.Wait()
+			equal(t, "exit code", cmd.ProcessState.ExitCode(), want)
+			if want == 3 {
+				equal(t, "output", read(), "ready\ncaught\n")
+			}
+		}
 	})
 }
 

@@ -122,16 +122,7 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 		s.cmd.SysProcAttr.GidMappingsEnableSetgroups = maps.setgroups
 	}
 	if err := s.start(configOut, statusIn, files.tar); err != nil {
-		what := "user namespace"
-		if maps.none {
-			what = "namespaces"
-		}
-		err = fmt.Errorf("make %s: %w", what, err)
-		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL) ||
-			errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EUSERS) || errors.Is(err, unix.EACCES) {
-			err = fmt.Errorf("%w: %w", ErrNoNamespaces, err)
-		}
-		return nil, errors.Join(err, s.close())
+		return nil, errors.Join(maps.refused(err), s.close())
 	}
 	if maps.helper {
 		if err := maps.write(s.cmd.Process.Pid); err != nil {
@@ -141,6 +132,20 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 	// A stage that is gone already says more by its end.
 	_ = s.tell(c)
 	return s, nil
+}
+
+// refused says why there is no stage, from the error of forking it.
+func (m *idMaps) refused(err error) error {
+	if m.none {
+		return &hintedError{fmt.Errorf("make namespaces: %w", err), "`plash-doctor` says what works here"}
+	}
+	err = fmt.Errorf("make user namespace: %w", err)
+	for _, denied := range []error{unix.EPERM, unix.ENOSPC, unix.EINVAL, unix.ENOSYS, unix.EUSERS, unix.EACCES} {
+		if errors.Is(err, denied) {
+			return fmt.Errorf("%w: %w", ErrNoNamespaces, err)
+		}
+	}
+	return err
 }
 
 // start forks.
