@@ -163,8 +163,10 @@ func TestImportFromEngine(t *testing.T) {
 	}
 	e.cut, e.id = true, digest.FromString("cut")
 	before := count(t, st)
-	if id, err := ImportDocker(t.Context(), st, "docker-daemon:some/image:1", Options{}); err == nil {
-		t.Errorf("cut off: container %d", id)
+	for _, name := range []string{"docker-daemon:some/image:1", "some/image:1"} { // the registry is no way out
+		if id, err := ImportDocker(t.Context(), st, name, Options{}); err == nil || errors.Is(err, ErrNotSupported) {
+			t.Errorf("%s, cut off: container %d, %v", name, id, err)
+		}
 	}
 	if after := count(t, st); after != before {
 		t.Errorf("%d containers, before %d", after, before)
@@ -179,6 +181,9 @@ func TestImportFromNoEngine(t *testing.T) {
 	}
 	t.Setenv("PLASH_DOCKER_SOCKET", "")
 	t.Setenv("DOCKER_HOST", "ssh://there")
+	if id, err := ImportDocker(t.Context(), st, "x", Options{}); !errors.Is(err, ErrNotSupported) { // by the registry
+		t.Errorf("container %d, %v", id, err)
+	}
 	if id, err := ImportDocker(t.Context(), st, "docker-daemon:x", Options{}); err == nil || !strings.Contains(err.Error(), "DOCKER_HOST=ssh://there") {
 		t.Errorf("container %d, %v", id, err)
 	}

@@ -213,3 +213,19 @@ func TestLinkedLayers(t *testing.T) {
 		}
 	}
 }
+
+// TestIndexesOfIndexes: indexes that list one another many times over are read once each.
+func TestIndexesOfIndexes(t *testing.T) {
+	m := makeImage(t, "x:1", []string{""}, baseTar(t))
+	members := m.dockerMembers()
+	below := `{"schemaVersion":2,"manifests":[]}`
+	for range 20 {
+		members[blobName(digest.FromString(below))] = below
+		d := descriptor(v1.MediaTypeImageIndex, []byte(below))
+		below = `{"schemaVersion":2,"manifests":[` + strings.Repeat(d+",", 99) + d + `]}`
+	}
+	members[v1.ImageIndexFile] = below
+	if _, err := importRef(t, newStore(t), "docker-archive:"+writeFile(t, archiveOf(t, members)), OpenOptions{}); err != nil {
+		t.Error(err)
+	}
+}
