@@ -95,9 +95,8 @@ func platformIndex(t *testing.T) (members map[string]string, images map[string]*
 func TestPlatformOfLayout(t *testing.T) {
 	members, images := platformIndex(t)
 	// Some programs put the manifests into index.json itself.
-	flat := map[string]string{}
-	for name, content := range members {
-		flat[name] = content
+	flat := maps.Clone(members)
+	for _, content := range members {
 		if strings.Contains(content, "s390x") && strings.Contains(content, "manifests") {
 			flat[v1.ImageIndexFile] = content
 		}
