@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/importexport/image"
 	"github.com/ihucos/plash/importexport/registry/registrytest"
@@ -164,8 +166,10 @@ func TestImportFromEngine(t *testing.T) {
 	}
 	e.cut, e.id = true, digest.FromString("cut")
 	before := count(t, st)
-	if id, err := ImportDocker(t.Context(), st, "docker-daemon:some/image:1", Options{}); err == nil {
-		t.Errorf("cut off: container %d", id)
+	for _, name := range []string{"docker-daemon:some/image:1", "some/image:1"} { // the registry is no way out
+		if id, err := ImportDocker(t.Context(), st, name, Options{}); err == nil || errors.Is(err, ErrNotSupported) {
+			t.Errorf("%s, cut off: container %d, %v", name, id, err)
+		}
 	}
 	if after := count(t, st); after != before {
 		t.Errorf("%d containers, before %d", after, before)
@@ -180,6 +184,9 @@ func TestImportFromNoEngine(t *testing.T) {
 	}
 	t.Setenv("PLASH_DOCKER_SOCKET", "")
 	t.Setenv("DOCKER_HOST", "ssh://there")
+	if id, err := ImportDocker(t.Context(), st, "x", Options{}); !errors.Is(err, ErrNotSupported) { // by the registry
+		t.Errorf("container %d, %v", id, err)
+	}
 	if id, err := ImportDocker(t.Context(), st, "docker-daemon:x", Options{}); err == nil || !strings.Contains(err.Error(), "DOCKER_HOST=ssh://there") {
 		t.Errorf("container %d, %v", id, err)
 	}
@@ -279,5 +286,74 @@ func TestImportDockerArchive(t *testing.T) {
 		if id, err := ImportDocker(t.Context(), st, ref, Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: container %d, %v", ref, id, err)
 		}
+	}
+}
+
+// TestForeignLayer: a layer that is not in the archive is downloaded from where it is said to be.
+func TestForeignLayer(t *testing.T) {
+	noEngine(t)
+	layer := someTar(t, "foreign")
+	blob := gzipped(t, layer)
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		if r.URL.Path != "/layer" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = w.Write(blob)
+	}))
+	t.Cleanup(server.Close)
+	archive, _ := dockerArchive(t, "x:1", layer)
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for r := tar.NewReader(bytes.NewReader(archive)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		content, readErr := io.ReadAll(r)
+		if err = errors.Join(err, readErr); err != nil {
+			t.Fatal(err)
+		}
+		if h.Name == "0/layer.tar" {
+			continue
+		}
+		if h.Name == "manifest.json" {
+			sources := fmt.Sprintf(`,"LayerSources":{%q:{"mediaType":%q,"size":%d,"digest":%q,"urls":[%q,%q]}}}]`, digest.FromBytes(layer),
+				"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", len(blob), digest.FromBytes(blob), server.URL+"/none", server.URL+"/layer")
+			content = []byte(strings.TrimSuffix(string(content), "}]") + sources)
+			h.Size = int64(len(content))
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "x.tar")
+	if err := os.WriteFile(name, out.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	st := newStore(t)
+	id, err := ImportDocker(t.Context(), st, "docker-archive:"+name, Options{client: hasty()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tree(t, st, id)["./file"]; got != "foreign" || asked != 2 {
+		t.Errorf("content %q, asked %d times", got, asked)
+	}
+	// Once it is there, nobody is asked.
+	if again, err := ImportDocker(t.Context(), st, "docker-archive:"+name, Options{client: hasty()}); err != nil || again != id || asked != 2 {
+		t.Errorf("container %d, %v, asked %d times", again, err, asked)
+	}
+	blob = gzipped(t, someTar(t, "other"))
+	other := newStore(t)
+	if id, err := ImportDocker(t.Context(), other, "docker-archive:"+name, Options{client: hasty()}); !errors.Is(err, cas.ErrDigest) || count(t, other) != 0 {
+		t.Errorf("other bytes: container %d, %v", id, err)
 	}
 }

@@ -95,9 +95,8 @@ func platformIndex(t *testing.T) (members map[string]string, images map[string]*
 func TestPlatformOfLayout(t *testing.T) {
 	members, images := platformIndex(t)
 	// Some programs put the manifests into index.json itself.
-	flat := map[string]string{}
-	for name, content := range members {
-		flat[name] = content
+	flat := maps.Clone(members)
+	for _, content := range members {
 		if strings.Contains(content, "s390x") && strings.Contains(content, "manifests") {
 			flat[v1.ImageIndexFile] = content
 		}
@@ -211,5 +210,21 @@ func TestLinkedLayers(t *testing.T) {
 		if _, err := importRef(t, st, "docker-archive:"+writeFile(t, content), OpenOptions{}); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestIndexesOfIndexes: indexes that list one another many times over are read once each.
+func TestIndexesOfIndexes(t *testing.T) {
+	m := makeImage(t, "x:1", []string{""}, baseTar(t))
+	members := m.dockerMembers()
+	below := `{"schemaVersion":2,"manifests":[]}`
+	for range 20 {
+		members[blobName(digest.FromString(below))] = below
+		d := descriptor(v1.MediaTypeImageIndex, []byte(below))
+		below = `{"schemaVersion":2,"manifests":[` + strings.Repeat(d+",", 99) + d + `]}`
+	}
+	members[v1.ImageIndexFile] = below
+	if _, err := importRef(t, newStore(t), "docker-archive:"+writeFile(t, archiveOf(t, members)), OpenOptions{}); err != nil {
+		t.Error(err)
 	}
 }
