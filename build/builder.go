@@ -118,9 +118,9 @@ func (s *step) build(ctx context.Context, parent container.ID) (container.ID, er
 // the names of copied files, then, if there are any, the one that does. The layer has the second
 // one if the names mattered, which is known when it is built.
 func (s *step) keys(below container.Record) []string {
-	keys := []string{Key(below.Chain, s.Script)}
+	keys := []string{Key(below.Chain, below.Config, s.Script)}
 	if len(s.names) > 0 {
-		keys = append(keys, Key(below.Chain, s.Script+"# names"+fmt.Sprintf(" %q", s.names)+"\n"))
+		keys = append(keys, Key(below.Chain, below.Config, s.Script+"# names"+fmt.Sprintf(" %q", s.names)+"\n"))
 	}
 	return keys
 }

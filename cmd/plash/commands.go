@@ -39,6 +39,7 @@ func commands() []commandEntry {
 		{"import-tar", "Images in and out", "import a root filesystem from a tar", newImportTar},
 		{"import-url", "Images in and out", "import a root filesystem from a tar at a URL", newImportURL},
 		{"import-lxc", "Images in and out", "import an image of the LXC image server", newImportLXC},
+		{"import-docker", "Images in and out", "import an image of Docker or OCI", newImportDocker},
 		{"export-tar", "Images in and out", "write a container's root filesystem as a tar", newExportTar},
 		{"export-docker", "Images in and out", "give a container to other tools as an image", newExportDocker},
 		{"export-dir", "Images in and out", "make a container's root filesystem in a directory", newExportDir},

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -23,9 +22,6 @@ const (
 	Layout        Transport = "oci"            // oci:DIR[:TAG]
 	Archive       Transport = "oci-archive"    // oci-archive:FILE[:TAG]
 )
-
-// foreignTransports are what skopeo has besides.
-var foreignTransports = []string{"containers-storage", "dir", "docker", "ostree", "sif", "tarball"}
 
 // ErrBadRef is wrapped by the error about what is no reference to an image.
 var ErrBadRef = errors.New("not a reference to an image")
@@ -100,7 +96,7 @@ func ParseRef(s string) (Ref, error) {
 		}
 	case Anywhere:
 		if name, _, ok := strings.Cut(rest, ":"); ok && foreign(rest, name) {
-			err = fmt.Errorf("%w: transport %s is not one of docker://, docker-daemon:, docker-archive:, oci:, oci-archive:", ErrBadRef, name)
+			err = fmt.Errorf("%w: there are docker://, docker-daemon:, docker-archive:, oci:, oci-archive: but no transport %s", ErrBadRef, name)
 			break
 		}
 		err = r.parseName(rest)
@@ -116,16 +112,7 @@ func ParseRef(s string) (Ref, error) {
 // foreign reports whether s, which begins with name and a colon, is meant for a transport
 // that there is not here.
 func foreign(s, name string) bool {
-	if strings.HasPrefix(s[len(name):], "://") {
-		return true
-	}
-	for _, f := range foreignTransports {
-		// dir:5000/x could be a host; what follows a transport is mostly a path.
-		if name == f && strings.Contains(s, "/") && !strings.HasPrefix(strings.TrimLeft(s[len(name)+1:], "0123456789"), "/") {
-			return true
-		}
-	}
-	return strings.HasPrefix(s[len(name):], ":/")
+	return name == "containers-storage" || strings.HasPrefix(s[len(name):], ":/")
 }
 
 // parseLayout reads DIR[:TAG].
@@ -370,5 +357,8 @@ func (r Ref) String() string {
 	case Engine:
 		return "docker-daemon:" + within
 	}
-	return string(r.Transport) + ":" + r.Path + cmp.Or(strings.TrimSuffix(":"+within, ":"), "")
+	if within != "" {
+		within = ":" + within
+	}
+	return string(r.Transport) + ":" + r.Path + within
 }
