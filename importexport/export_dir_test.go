@@ -7,72 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ihucos/plash/cas"
-	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/importexport/output"
-	"github.com/ihucos/plash/overlay/treetest"
 	"golang.org/x/sys/unix"
 )
-
-// stackOf makes containers of layers, which are tars, and returns the top one.
-func stackOf(tb testing.TB, st *container.Store, known map[string]*cas.Staged, layers []string) container.ID {
-	tb.Helper()
-	id := container.ID(0)
-	for _, name := range layers {
-		if known[name] == nil {
-			f, err := os.Open(name)
-			if err != nil {
-				tb.Fatal(err)
-			}
-			staged, err := st.CAS().Ingest(tb.Context(), f, cas.IngestOptions{})
-			if err := errors.Join(err, f.Close()); err != nil {
-				tb.Fatal(err)
-			}
-			known[name] = staged
-		}
-		r, err := st.Create(tb.Context(), id, known[name], container.CreateOptions{})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		id = r.ID
-	}
-	return id
-}
-
-func noWarning(tb testing.TB) func(string) {
-	return func(text string) { tb.Errorf("warning: %s", text) }
-}
-
-// TestExportDir holds directories against the trees that they are to be.
-func TestExportDir(t *testing.T) {
-	st, known := newStore(t), map[string]*cas.Staged{}
-	t.Cleanup(func() {
-		for _, staged := range known {
-			staged.Close()
-		}
-	})
-	treetest.Conform(t, func(tb testing.TB, layers []string) string {
-		dir := filepath.Join(tb.TempDir(), "new")
-		if err := ExportDir(tb.Context(), st, stackOf(tb, st, known, layers), dir, noWarning(tb)); err != nil {
-			tb.Fatal(err)
-		}
-		// The suite wants a mount that cannot be written to.
-		at := tb.TempDir()
-		err := unix.Mount(dir, at, "", unix.MS_BIND, "")
-		if err == nil {
-			tb.Cleanup(func() {
-				if err := unix.Unmount(at, 0); err != nil {
-					tb.Error(err)
-				}
-			})
-			err = unix.Mount("", at, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
-		}
-		if err != nil {
-			tb.Skip(err)
-		}
-		return at
-	})
-}
 
 func TestExportDirPlaces(t *testing.T) {
 	st, top := newStore(t), t.TempDir()
