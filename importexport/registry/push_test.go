@@ -139,6 +139,10 @@ func TestPushAgain(t *testing.T) {
 	if r.Requests("PATCH", "")+r.Requests("POST", "") != 0 {
 		t.Errorf("uploads: %q", r.Log())
 	}
+	push(t, c, r.Host+"/x:zstd", storeImage(t, layers...), PushOptions{Store: st, Compression: Zstd})
+	if d := push(t, c, r.Host+"/x:3", storeImage(t, layers...), PushOptions{Store: st}); d != first {
+		t.Error("another manifest after one with zstd")
+	}
 	// Who remembers nothing makes the same.
 	r.ClearLog()
 	if d := push(t, c, r.Host+"/x:2", storeImage(t, layers...), PushOptions{Store: newStore(t)}); d != first {
