@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/image"
@@ -128,6 +129,17 @@ func TestPush(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPushStalled gives up a connection on which nothing moves.
+func TestPushStalled(t *testing.T) {
+	r := registrytest.New(t)
+	r.Faults.StallUploads = 1
+	c := newClient(t)
+	c.idle = 500 * time.Millisecond
+	layer := layerTar(t, "a", 20_000_000) // more than the kernel keeps
+	push(t, c, r.Host+"/x:1", storeImage(t, layer), PushOptions{Store: newStore(t), Compression: None})
+	pulled(t, c, r.Host+"/x:1", layer)
 }
 
 // TestPushAgain pushes what the registry has.

@@ -18,6 +18,8 @@ type Faults struct {
 	// they cannot be resumed.
 	CutUploads int32
 	Forget     bool
+	// StallUploads takes nothing of so many uploads and says nothing, and keeps the connection.
+	StallUploads int32
 	// LoseCommits closes the connection instead of saying that an upload is complete, so
 	// many times.
 	LoseCommits int32
