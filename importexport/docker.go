@@ -55,7 +55,8 @@ func importDocker(ctx context.Context, st *container.Store, name string, o Optio
 		id, err = d.fromRegistry(ctx)
 	default:
 		id, err = d.fromEngine(ctx)
-		if err != nil && ctx.Err() == nil && !tooLarge(err) {
+		var none *noEngineError
+		if errors.As(err, &none) {
 			id, err = d.fromRegistry(ctx)
 		}
 	}
@@ -63,11 +64,6 @@ func importDocker(ctx context.Context, st *container.Store, name string, o Optio
 		return 0, fmt.Errorf("%s: %w", r, err)
 	}
 	return id, nil
-}
-
-func tooLarge(err error) bool {
-	var limit *image.LimitError
-	return errors.As(err, &limit)
 }
 
 // dockerImport is the import of one image.
@@ -162,37 +158,42 @@ func same(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
+// A noEngineError says that no engine has the image, or why it cannot be asked.
+type noEngineError struct{ error }
+
+func (e *noEngineError) Unwrap() error { return e.error }
+
 // fromEngine takes the image out of the first engine that has it.
 func (d *dockerImport) fromEngine(ctx context.Context) (container.ID, error) {
 	daemons, err := image.Daemons()
 	if err != nil {
-		return 0, err
+		return 0, &noEngineError{err}
 	}
 	if len(daemons) == 0 {
-		return 0, &hinted{image.ErrNoDaemon, "DOCKER_HOST=unix:///PATH says where one listens; Podman's is started by `podman system service`"}
+		return 0, &noEngineError{&hinted{
+			image.ErrNoDaemon, "DOCKER_HOST=unix:///PATH says where one listens; Podman's is started by `podman system service`",
+		}}
 	}
 	var errs []error
 	for _, daemon := range daemons {
-		id, err := d.from(ctx, daemon)
-		daemon.Close()
-		if err == nil || ctx.Err() != nil {
-			return id, err
+		defer daemon.Close()
+		is, err := daemon.Inspect(ctx, d.ref.Familiar())
+		if err == nil && !d.platform.Fits(is.Platform()) {
+			err = fmt.Errorf("%w: engine %s has it for %s", image.ErrNotFound, daemon.Address, is.Platform())
+		}
+		if err == nil {
+			return d.take(ctx, daemon, is)
+		}
+		if ctx.Err() != nil {
+			return 0, err
 		}
 		errs = append(errs, err)
 	}
-	return 0, errors.Join(errs...)
+	return 0, &noEngineError{errors.Join(errs...)}
 }
 
-// from takes the image out of one engine, if it is not here already.
-func (d *dockerImport) from(ctx context.Context, daemon *image.Daemon) (_ container.ID, err error) {
-	name := d.ref.Familiar()
-	is, err := daemon.Inspect(ctx, name)
-	if err != nil {
-		return 0, err
-	}
-	if !d.platform.Fits(is.Platform()) {
-		return 0, fmt.Errorf("%w: engine %s has it for %s", image.ErrNotFound, daemon.Address, is.Platform())
-	}
+// take takes the image out of an engine that has it, if it is not here already.
+func (d *dockerImport) take(ctx context.Context, daemon *image.Daemon, is *image.Inspected) (_ container.ID, err error) {
 	engineKey := "image:engine:" + string(is.ID)
 	if id, ok, err := image.KnownConfig(d.st, is.ID); ok || err != nil {
 		return id, err
@@ -200,7 +201,7 @@ func (d *dockerImport) from(ctx context.Context, daemon *image.Daemon) (_ contai
 	if id, ok, err := lookup(d.st, engineKey); ok || err != nil {
 		return id, err
 	}
-	body, err := daemon.Save(ctx, name)
+	body, err := daemon.Save(ctx, d.ref.Familiar())
 	if err != nil {
 		return 0, err
 	}

@@ -187,9 +187,14 @@ func (d *Daemon) unreachable(ctx context.Context, err error) error {
 // Close gives up idle connections.
 func (d *Daemon) Close() { d.client.CloseIdleConnections() }
 
+// inspectTimeout is how long an engine may think about a question.
+const inspectTimeout = 30 * time.Second
+
 // Inspect asks for an image by its name (or by its config's digest). The error wraps
 // [ErrNotFound] if the engine does not have it.
 func (d *Daemon) Inspect(ctx context.Context, name string) (*Inspected, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, inspectTimeout, fmt.Errorf("engine %s: no answer for %v", d.Address, inspectTimeout))
+	defer cancel()
 	resp, err := d.Do(ctx, http.MethodGet, "/images/"+escapeName(name)+"/json", nil)
 	if err != nil {
 		return nil, missingImage(err)

@@ -95,7 +95,7 @@ func manifestOf(fsys files, config []byte) *Image {
 	if err != nil {
 		return nil
 	}
-	for _, d := range manifestsBelow(fsys, index.Manifests, 0) {
+	for _, d := range manifestsBelow(fsys, index.Manifests, map[digest.Digest]bool{}) {
 		b, err := readBlob(fsys, d)
 		if err != nil {
 			continue
@@ -112,21 +112,24 @@ func manifestOf(fsys files, config []byte) *Image {
 	return nil
 }
 
-// manifestsBelow lists the manifests of images, out of indexes as well. What cannot be read is
+// manifestsBelow lists the manifests of images, each once, out of indexes as well. What cannot be read is
 // left out.
-func manifestsBelow(fsys files, all []v1.Descriptor, depth int) (found []v1.Descriptor) {
-	const most = 1000
+func manifestsBelow(fsys files, all []v1.Descriptor, seen map[digest.Digest]bool) (found []v1.Descriptor) {
 	for _, d := range all {
+		if seen[d.Digest] {
+			continue
+		}
+		seen[d.Digest] = true
 		if !IsIndexType(d.MediaType) {
 			found = append(found, d)
 			continue
 		}
 		b, err := readBlob(fsys, d)
-		if err != nil || depth == maxNesting || len(found) > most {
+		if err != nil {
 			continue
 		}
 		if m, err := ParseManifest(b, d.MediaType); err == nil && m.IsIndex() {
-			found = append(found, manifestsBelow(fsys, m.Manifests, depth+1)...)
+			found = append(found, manifestsBelow(fsys, m.Manifests, seen)...)
 		}
 	}
 	return found

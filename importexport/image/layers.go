@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -202,14 +203,35 @@ func (k *keeper) open(ctx context.Context, l Layer) (io.ReadCloser, error) {
 		if !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://") {
 			continue
 		}
-		elsewhere, fetchErr := k.o.Fetch(ctx, u)
-		if fetchErr == nil {
-			if l.Digest == "" {
-				return elsewhere, nil
-			}
-			return verify(elsewhere, l.Digest, l.Size), nil
+		elsewhere, fetchErr := k.fetch(ctx, u)
+		if fetchErr != nil {
+			err = errors.Join(err, fetchErr)
+			continue
 		}
-		err = errors.Join(err, fetchErr)
+		if l.Digest == "" {
+			return elsewhere, nil
+		}
+		return verify(elsewhere, l.Digest, l.Size), nil
 	}
 	return nil, err
+}
+
+// fetch begins a download, and waits for its first byte: that it cannot be had is found out
+// then.
+func (k *keeper) fetch(ctx context.Context, u string) (io.ReadCloser, error) {
+	r, err := k.o.Fetch(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	begun := &begunReader{bufio.NewReader(r), r}
+	if _, err := begun.Peek(1); err != nil && !errors.Is(err, io.EOF) {
+		return nil, errors.Join(err, r.Close())
+	}
+	return begun, nil
+}
+
+// begunReader is a reader of which something may have been read already.
+type begunReader struct {
+	*bufio.Reader
+	io.Closer
 }

@@ -106,7 +106,10 @@ func sameName(a, b string) bool {
 	return errA == nil && errB == nil && (isName(a) || isName(b)) && ra == rb
 }
 
-// layoutNames lists what the images of a layout are called, each name once.
+// mostNames is how many names of images an error lists.
+const mostNames = 20
+
+// layoutNames lists what the images of a layout are called, each name once, as far as an error needs it.
 func layoutNames(all []v1.Descriptor) []string {
 	var names []string
 	for i, d := range all {
@@ -117,7 +120,7 @@ func layoutNames(all []v1.Descriptor) []string {
 		if name == "" && d.Platform == nil {
 			name = "@" + strconv.Itoa(i)
 		}
-		if !slices.Contains(names, name) {
+		if len(names) <= mostNames && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -126,13 +129,12 @@ func layoutNames(all []v1.Descriptor) []string {
 
 // choice adds to err what could have been asked for.
 func choice(err error, names []string) error {
-	const most = 20
 	names = slices.DeleteFunc(names, func(s string) bool { return s == "" })
 	if len(names) == 0 {
 		return err
 	}
-	if len(names) > most {
-		names = append(names[:most:most], "…")
+	if len(names) > mostNames {
+		names = append(names[:mostNames:mostNames], "…")
 	}
 	for i, n := range names {
 		if strings.TrimFunc(n, strconv.IsPrint) != "" {

@@ -107,7 +107,7 @@ func Choose(manifests []v1.Descriptor, p Platform) (v1.Descriptor, error) {
 			continue // an attestation, which is no image
 		}
 		have := Platform{m.Platform.OS, m.Platform.Architecture, m.Platform.Variant}.filled()
-		if name := have.String(); !slices.Contains(there, name) {
+		if name := have.String(); len(there) <= mostPlatforms && !slices.Contains(there, name) {
 			there = append(there, name)
 		}
 		if r := want.rank(have); r >= 0 && (best < 0 || r < bestRank) {

@@ -54,7 +54,7 @@ func readTar(ctx context.Context, st *cas.Store, r io.Reader, allow func(int) er
 		if err != nil {
 			return nil, fmt.Errorf("archive: %w", err)
 		}
-		if n == maxMembers || len(s.layers) > MaxLayers {
+		if n == maxMembers || len(s.layers) > MaxLayers || len(s.failed) > MaxLayers {
 			return nil, fmt.Errorf("%w: too many members in the archive", ErrMalformed)
 		}
 		name, m, ok := memberOf(h)
