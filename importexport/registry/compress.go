@@ -13,7 +13,6 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/image"
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -61,7 +60,7 @@ const dockerLayerPlain = "application/vnd.docker.image.rootfs.diff.tar"
 func (c Compression) writer(w io.Writer) (io.WriteCloser, error) {
 	switch c {
 	case Gzip:
-		return gzip.NewWriterLevel(w, gzip.DefaultCompression)
+		return newGzipWriter(w), nil
 	case Zstd:
 		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
 	}

@@ -190,9 +190,6 @@ func (l *LayerCache) take(ctx context.Context, im *image.Image) (*cas.Staged, er
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return nil, errors.Join(err, staged.Close())
 	}
-	_ = image.RememberCompressed(l.st, layer.DiffID, image.CompressedForm{
-		MediaType: layer.MediaType, Digest: layer.Digest, Size: layer.Size, From: layer.From,
-	})
 	return staged, nil
 }
 
@@ -250,7 +247,7 @@ func (l *LayerCache) put(ctx context.Context, key string, diffID digest.Digest, 
 		Open: func(context.Context) (io.ReadCloser, error) {
 			return io.NopCloser(io.NewSectionReader(blob, 0, size)), nil
 		},
-	}}}, PushOptions{Store: l.st, Compression: Zstd, quiet: true})
+	}}}, PushOptions{Store: l.st, Compression: Zstd, aside: true})
 	return err
 }
 

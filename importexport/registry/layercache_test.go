@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/importexport/image"
 	"github.com/ihucos/plash/importexport/registry/registrytest"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -102,6 +103,11 @@ func TestLayerCache(t *testing.T) {
 			}
 			if n := len(r.Tags("cache")); n != len(layers) {
 				t.Errorf("%d tags", n)
+			}
+			for _, layer := range layers { // so pushes of images are not of zstd from now on
+				if forms := append(image.Compressed(a.st, digest.FromBytes(layer)), image.Compressed(b.st, digest.FromBytes(layer))...); len(forms) > 0 {
+					t.Errorf("remembered: %+v", forms)
+				}
 			}
 			// What is there is not sent again, by whomever.
 			r.ClearLog()

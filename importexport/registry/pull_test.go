@@ -87,6 +87,66 @@ func writeCredentials(t *testing.T, host, user, password string) {
 	}
 }
 
+// TestCredentials finds passwords in the places where docker and podman keep them.
+func TestCredentials(t *testing.T) {
+	r := registrytest.New(t)
+	r.User, r.Password = "me", "secret"
+	layer := layerTar(t, "a", 10)
+	putImage(t, r, "x/y", "1", layer)
+	file := func(name, content string, mode os.FileMode) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const auth = `{"auth":"bWU6c2VjcmV0"}` // me:secret
+	for name, prepare := range map[string]func(dir string){
+		"docker": func(dir string) {
+			t.Setenv("DOCKER_CONFIG", dir)
+			file(dir+"/config.json", `{"auths":{"`+r.Host+`":`+auth+`}}`, 0o600)
+		},
+		"podman": func(dir string) {
+			t.Setenv("XDG_RUNTIME_DIR", dir)
+			file(dir+"/containers/auth.json", `{"auths":{"`+r.Host+`":`+auth+`}}`, 0o600)
+		},
+		"podman, of a repository": func(dir string) {
+			t.Setenv("REGISTRY_AUTH_FILE", dir+"/auth.json")
+			file(dir+"/auth.json", `{"auths":{"`+r.Host+`/x/y":`+auth+`}}`, 0o600)
+		},
+		"helper": func(dir string) {
+			t.Setenv("DOCKER_CONFIG", dir)
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+			file(dir+"/config.json", `{"credHelpers":{"`+r.Host+`":"of-test"}}`, 0o600)
+			file(dir+"/docker-credential-of-test", "#!/bin/sh\nread host\n[ \"$1 $host\" = 'get "+r.Host+"' ] && echo '{\"Username\":\"me\",\"Secret\":\"secret\"}'\n", 0o755)
+		},
+		"no helper": func(dir string) {
+			t.Setenv("DOCKER_CONFIG", dir)
+			file(dir+"/config.json", `{"credsStore":"nosuch"}`, 0o600)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			newClient(t)
+			prepare(t.TempDir())
+			warned := false
+			c := New(Options{Warn: func(error) { warned = true }})
+			defer c.Close()
+			_, err := c.Pull(t.Context(), parse(t, "%s/x/y:1", r.Host), PullOptions{})
+			if name == "no helper" {
+				if !errors.Is(err, ErrDenied) || !warned {
+					t.Errorf("%v, warned: %v", err, warned)
+				}
+				return
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestPullRefused(t *testing.T) {
 	layer := layerTar(t, "a", 100_000)
 	bad := digest.FromString("bad")

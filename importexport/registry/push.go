@@ -26,7 +26,9 @@ type PushOptions struct {
 	// Compression of the layers; "": any form that is known of a layer, else Gzip.
 	Compression Compression
 
-	quiet bool // shows nothing
+	// aside shows nothing, and does not remember the forms that layers get: those are not
+	// the ones in which images are wanted.
+	aside bool
 }
 
 // maxUploads is how many layers are on their way at once.
@@ -119,6 +121,9 @@ func (p *pusher) known() error {
 			}
 			forms = append(forms, image.CompressedForm{MediaType: w.MediaType, Digest: w.Digest, Size: w.Size})
 		}
+		if p.o.Compression == "" {
+			slices.SortStableFunc(remembered, gzipFirst)
+		}
 		for _, f := range remembered {
 			if p.fits(f.MediaType) && (p.wanted == nil || f.Digest != p.wanted[i].Digest) {
 				forms = append(forms, f)
@@ -127,6 +132,17 @@ func (p *pusher) known() error {
 		p.forms[l.DiffID] = forms
 	}
 	return nil
+}
+
+// gzipFirst orders forms: gzip is what everyone reads.
+func gzipFirst(a, b image.CompressedForm) int {
+	rank := func(f image.CompressedForm) int {
+		if compressionOf(f.MediaType) == Gzip {
+			return 0
+		}
+		return 1
+	}
+	return rank(a) - rank(b)
 }
 
 // fits reports whether layers of a media type are compressed as the user wants it.
@@ -162,7 +178,7 @@ func (p *pusher) layers(ctx context.Context) (layers []v1.Descriptor, kept bool,
 		}
 	}
 	show := p.c.o.Progress
-	if p.o.quiet {
+	if p.o.aside {
 		show = progress.Quiet{}
 	}
 	p.sum = progress.NewSum(show, total)

@@ -2,11 +2,16 @@ package registry
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
+	"errors"
 	"io"
 	"os"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/image"
@@ -126,6 +131,17 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// TestPushStalled gives up a connection on which nothing moves.
+func TestPushStalled(t *testing.T) {
+	r := registrytest.New(t)
+	r.Faults.StallUploads = 1
+	c := newClient(t)
+	c.idle = 500 * time.Millisecond
+	layer := layerTar(t, "a", 20_000_000) // more than the kernel keeps
+	push(t, c, r.Host+"/x:1", storeImage(t, layer), PushOptions{Store: newStore(t), Compression: None})
+	pulled(t, c, r.Host+"/x:1", layer)
+}
+
 // TestPushAgain pushes what the registry has.
 func TestPushAgain(t *testing.T) {
 	r, other := registrytest.New(t), registrytest.New(t)
@@ -138,6 +154,10 @@ func TestPushAgain(t *testing.T) {
 	}
 	if r.Requests("PATCH", "")+r.Requests("POST", "") != 0 {
 		t.Errorf("uploads: %q", r.Log())
+	}
+	push(t, c, r.Host+"/x:zstd", storeImage(t, layers...), PushOptions{Store: st, Compression: Zstd})
+	if d := push(t, c, r.Host+"/x:3", storeImage(t, layers...), PushOptions{Store: st}); d != first {
+		t.Error("another manifest after one with zstd")
 	}
 	// Who remembers nothing makes the same.
 	r.ClearLog()
@@ -264,33 +284,92 @@ func TestPushRefused(t *testing.T) {
 	}
 }
 
-// TestCompressedTheSame makes sure that compressing does not depend on how the bytes come.
+// TestCompressedTheSame makes sure that compressing does not depend on how the bytes come, and
+// that others read what comes out.
 func TestCompressedTheSame(t *testing.T) {
-	b := append(bytes.Repeat([]byte("some text that goes on and on\n"), 200_000), layerTar(t, "a", 3_000_000)...)
-	for _, how := range []Compression{Gzip, Zstd} {
-		var sums []digest.Digest
-		for _, piece := range []int{len(b), 1 << 20, 4096, 1000} {
+	mixed := append(bytes.Repeat([]byte("some text that goes on and on\n"), 100_000), layerTar(t, "a", 2_500_000)...)
+	for _, b := range [][]byte{mixed, mixed[:gzipBlock], mixed[:gzipBlock+1], mixed[:3*gzipBlock], {}, {1}} {
+		for _, how := range []Compression{Gzip, Zstd} {
+			var sums []digest.Digest
 			var out bytes.Buffer
-			w, err := how.writer(&out)
-			if err != nil {
-				t.Fatal(err)
+			for _, piece := range []int{len(b), 1 << 20, 4096, 1000} {
+				out.Reset()
+				compressInPieces(t, &out, how, b, piece)
+				sums = append(sums, digest.FromBytes(out.Bytes()))
 			}
-			for rest := b; len(rest) > 0; {
-				n := min(piece, len(rest))
-				if _, err := w.Write(rest[:n]); err != nil {
+			cores := runtime.GOMAXPROCS(1)
+			out.Reset()
+			compressInPieces(t, &out, how, b, 1<<20)
+			runtime.GOMAXPROCS(cores)
+			for _, d := range sums {
+				if d != digest.FromBytes(out.Bytes()) {
+					t.Errorf("%s: %v", how, sums)
+				}
+			}
+			plain := &out
+			if how == Gzip { // by the standard library
+				z, err := gzip.NewReader(&out)
+				if err != nil {
 					t.Fatal(err)
 				}
-				rest = rest[n:]
+				plain = &bytes.Buffer{}
+				if _, err := io.Copy(plain, z); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				z, done, err := cas.Decompress(&out)
+				if err != nil {
+					t.Fatal(err)
+				}
+				plain = &bytes.Buffer{}
+				if _, err := io.Copy(plain, z); err != nil {
+					t.Fatal(err)
+				}
+				done()
 			}
-			if err := w.Close(); err != nil {
-				t.Fatal(err)
+			if !bytes.Equal(plain.Bytes(), b) {
+				t.Errorf("%s of %d bytes gives others", how, len(b))
 			}
-			sums = append(sums, digest.FromBytes(out.Bytes()))
 		}
-		for _, d := range sums {
-			if d != sums[0] {
-				t.Errorf("%s: %v", how, sums)
-			}
+	}
+}
+
+func compressInPieces(t *testing.T, out io.Writer, how Compression, b []byte, piece int) {
+	t.Helper()
+	w, err := how.writer(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rest := b; len(rest) > 0; {
+		n := min(piece, len(rest))
+		if _, err := w.Write(rest[:n]); err != nil {
+			t.Fatal(err)
+		}
+		rest = rest[n:]
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fullDisk takes so many bytes.
+type fullDisk int
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	if *d -= fullDisk(len(p)); *d < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return len(p), nil
+}
+
+func TestGzipFails(t *testing.T) {
+	for _, room := range []fullDisk{0, 10, 1_000_000} {
+		z := newGzipWriter(&room)
+		if _, err := z.Write(layerTar(t, "a", 5_000_000)); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Close(); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%v", err)
 		}
 	}
 }

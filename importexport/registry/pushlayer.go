@@ -30,7 +30,7 @@ func (p *pusher) layer(ctx context.Context, l image.Layer) (v1.Descriptor, error
 	}
 	part.Set(max(l.Size, 0))
 	form.From = p.session.repo.String()
-	if form.Digest != l.DiffID {
+	if form.Digest != l.DiffID && !p.o.aside {
 		// That it is not remembered costs time at the next push, no more.
 		_ = image.RememberCompressed(p.o.Store, l.DiffID, form)
 	}

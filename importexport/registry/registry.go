@@ -163,10 +163,7 @@ func (c *Client) begin(ctx context.Context, s *session, scopes []string) error {
 	if err != nil {
 		return fmt.Errorf("registry %s: %w", s.repo.host, err)
 	}
-	auth, err := credentials(ctx, host.Repo(s.repo.path))
-	if err != nil {
-		return fmt.Errorf("credentials for %s: %w", s.repo.host, err)
-	}
+	auth := c.credentials(ctx, host.Repo(s.repo.path))
 	authorised, err := transport.NewWithContext(ctx, host, auth, base, scopes)
 	if err != nil {
 		return beginError(ctx, s.repo, err)
@@ -203,7 +200,13 @@ func (c *Client) base(host string) (*fetch.Retry, error) {
 	return b, nil
 }
 
-// credentials finds what the user has for a repository.
-func credentials(ctx context.Context, repo name.Repository) (authn.Authenticator, error) {
-	return authn.Resolve(ctx, authn.DefaultKeychain, repo)
+// credentials finds what the user has for a repository. If that cannot be found out, as where a
+// credential helper is not installed, the registry is spoken to without, as Docker does.
+func (c *Client) credentials(ctx context.Context, repo name.Repository) authn.Authenticator {
+	auth, err := authn.Resolve(ctx, authn.DefaultKeychain, repo)
+	if err != nil {
+		c.o.Warn(fmt.Errorf("credentials for %s: %w", repo.RegistryStr(), err))
+		return authn.Anonymous
+	}
+	return auth
 }

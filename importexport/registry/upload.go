@@ -10,7 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/ihucos/plash/importexport/fetch"
@@ -188,11 +188,9 @@ func (u *upload) send(ctx context.Context) error {
 	defer cancel(nil)
 	body := &body{u: u, r: io.NewSectionReader(u.src.at, u.off, u.src.size-u.off), at: u.off}
 	body.timer = time.AfterFunc(u.idle, func() {
-		if !body.over.Load() { // then the answer is waited for, which may take longer
-			cancel(fmt.Errorf("the registry takes no data for %v: %w", u.idle, os.ErrDeadlineExceeded))
-		}
+		cancel(fmt.Errorf("the registry takes no data for %v: %w", u.idle, os.ErrDeadlineExceeded))
 	})
-	defer body.timer.Stop()
+	defer body.stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, u.to.String(), body)
 	if err != nil {
 		return err
@@ -215,24 +213,41 @@ func (u *upload) send(ctx context.Context) error {
 	return err
 }
 
-// body is what a request sends. It tells how far it is, and that it moves.
+// body is what a request sends. It tells how far it is, and that it moves. A registry may
+// answer before it has all of it, and net/http goes on reading for a moment: until stop.
 type body struct {
 	u     *upload
-	r     io.Reader
-	at    int64
 	timer *time.Timer
-	over  atomic.Bool
+
+	mu   sync.Mutex
+	r    io.Reader
+	at   int64
+	over bool
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over {
+		return 0, io.ErrClosedPipe
+	}
 	n, err := b.r.Read(p)
 	b.at += int64(n)
 	b.u.display.Set(b.at)
 	b.timer.Reset(b.u.idle)
 	if err != nil {
-		b.over.Store(true)
+		// The answer is waited for, which may take longer.
+		b.timer.Stop()
 	}
 	return n, err
+}
+
+// stop has nothing read any more.
+func (b *body) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
+	b.timer.Stop()
 }
 
 // commit ends the upload.

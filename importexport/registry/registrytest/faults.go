@@ -18,6 +18,8 @@ type Faults struct {
 	// they cannot be resumed.
 	CutUploads int32
 	Forget     bool
+	// StallUploads takes nothing of so many uploads and says nothing, and keeps the connection.
+	StallUploads int32
 	// LoseCommits closes the connection instead of saying that an upload is complete, so
 	// many times.
 	LoseCommits int32
@@ -29,8 +31,10 @@ type Faults struct {
 	ReadOnly bool
 	// ExpireEvery makes the tokens worthless with every such request; 0: never.
 	ExpireEvery int
-	// Spoil changes a byte of each blob that is sent.
-	Spoil bool
+	// Spoil changes a byte of each blob that is sent, and SpoilOver of those with more bytes
+	// than that; 0: none.
+	Spoil     bool
+	SpoilOver int
 	// WrongManifestDigest says of manifests that they have another digest than they have.
 	WrongManifestDigest bool
 	// CutManifests closes the connection in the middle of so many manifests.
@@ -62,7 +66,7 @@ func (f *Faults) refuse(w http.ResponseWriter, req *http.Request, n int) bool {
 
 // spoil returns the content as it is sent.
 func (f *Faults) spoil(content []byte) []byte {
-	if !f.Spoil || len(content) == 0 {
+	if len(content) == 0 || !f.Spoil && (f.SpoilOver == 0 || len(content) <= f.SpoilOver) {
 		return content
 	}
 	other := append([]byte(nil), content...)

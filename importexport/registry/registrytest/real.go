@@ -55,7 +55,8 @@ func (o Real) Start(t testing.TB) (host, authority string) {
 	writeFile(t, dir+"/config.yml", config)
 	cmd := exec.Command(program, "serve", dir+"/config.yml")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	// It would take variables that begin with REGISTRY_ for parts of its configuration.
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -39,6 +40,7 @@ type Registry struct {
 	requests  int
 	nextID    int
 	generated int // of tokens
+	stalled   []net.Conn
 }
 
 type repository struct {
@@ -62,8 +64,24 @@ func New(t testing.TB) *Registry {
 	r := &Registry{repos: map[string]*repository{}, uploads: map[string]*upload{}}
 	r.server = httptest.NewServer(http.HandlerFunc(r.serve))
 	r.Host = strings.TrimPrefix(r.server.URL, "http://")
-	t.Cleanup(r.server.Close)
+	t.Cleanup(func() {
+		r.server.Close()
+		for _, c := range r.stalled {
+			c.Close()
+		}
+	})
 	return r
+}
+
+// stall keeps a connection and does nothing with it.
+func (r *Registry) stall(w http.ResponseWriter) {
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stalled = append(r.stalled, c)
 }
 
 // Stop has the registry answer no more.
@@ -343,6 +361,10 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, repo, i
 		r.describe(w, u, id)
 		w.WriteHeader(http.StatusNoContent)
 	case http.MethodPatch, http.MethodPut:
+		if req.ContentLength > 0 && take(&r.Faults.StallUploads) {
+			r.stall(w)
+			return
+		}
 		if !r.take(w, req, u) {
 			return
 		}
