@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"bench":                    {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas"},
 	"build":                    {"runtime", "container", "cas", "spelling"},
 	"importexport":             {"runtime", "overlay", "container", "cas", "spelling"},
+	"importexport/enginetest":  {},
 	"importexport/fetch":       {"importexport/progress"},
 	"importexport/filesystem":  {"importexport/output", "cas"},
 	"importexport/image":       {"importexport/output", "importexport/progress", "container", "cas"},
@@ -69,7 +70,7 @@ var never = map[[2]string]string{
 }
 
 // testsMayImport are packages for tests, which any test may import.
-var testsMayImport = []string{"fusefs/posixtest", "importexport/imageserver", "mountfd/leftover", "overlay/treetest", "runtime/hosttest"}
+var testsMayImport = []string{"fusefs/posixtest", "importexport/enginetest", "importexport/imageserver", "mountfd/leftover", "overlay/treetest", "runtime/hosttest"}
 
 func TestImports(t *testing.T) {
 	for _, f := range sources(t) {

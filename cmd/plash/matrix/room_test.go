@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ihucos/plash/importexport/enginetest"
 	"github.com/ihucos/plash/importexport/imageserver"
 	"github.com/ihucos/plash/runtime/hosttest"
 )
@@ -28,7 +29,7 @@ type house struct {
 	dir     string
 	program string
 	port    string
-	docker  func() (*docker, error) // starts it, the first time
+	docker  func() (*enginetest.Docker, error) // starts it, the first time
 }
 
 // Files of a house.
@@ -252,6 +253,3 @@ func leftMounts(dir string) error {
 	}
 	return err
 }
-
-// killWithTest ends a process that a test has started if the test is killed.
-func killWithTest() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} }
