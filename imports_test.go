@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"cmd":                      {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas", "replay", "spelling"},
 	"bench":                    {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas"},
 	"build":                    {"runtime", "container", "cas", "spelling"},
-	"importexport":             {"runtime", "container", "cas", "spelling"},
+	"importexport":             {"runtime", "overlay", "container", "cas", "spelling"},
 	"importexport/fetch":       {"importexport/progress"},
 	"importexport/filesystem":  {"importexport/output", "cas"},
 	"importexport/image":       {"importexport/output", "importexport/progress", "container", "cas"},

@@ -81,7 +81,7 @@ func exportImage(ctx context.Context, st *container.Store, im *image.Image, ref 
 		return push(ctx, st.CAS(), im, ref, o)
 	}
 	err := image.Load(ctx, im, ref)
-	if errors.Is(err, image.ErrNoEngine) {
+	if errors.Is(err, image.ErrNoDaemon) {
 		return &hinted{err, "docker-archive:FILE writes what `docker load` and `podman load` take, docker:// sends it to a registry"}
 	}
 	return err

@@ -42,6 +42,10 @@ func commands() []commandEntry {
 		{"import-docker", "Images in and out", "import an image of Docker or OCI", newImportDocker},
 		{"export-tar", "Images in and out", "write a container's root filesystem as a tar", newExportTar},
 		{"export-docker", "Images in and out", "give a container to other tools as an image", newExportDocker},
+		{"export-dir", "Images in and out", "make a container's root filesystem in a directory", newExportDir},
+		{"export-img", "Images in and out", "write a container's root filesystem as an ext4 image", newExportImg},
+		{"export-erofs", "Images in and out", "write a container's root filesystem as an EROFS image", newExportEROFS},
+		{"export-squashfs", "Images in and out", "write a container's root filesystem as a squashfs image", newExportSquashfs},
 		{"push", "Images in and out", "send a container as an image to a registry", newPush},
 
 		{"list", "The store", "list the containers", newList},

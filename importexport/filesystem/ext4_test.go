@@ -95,7 +95,7 @@ func TestExt4Extents(t *testing.T) {
 		if err := w.WriteHeader(&tarstream.Entry{Name: "large", Type: tarstream.TypeReg, Mode: 0o644, Size: far}); err != nil {
 			return err
 		}
-		_, err := io.CopyN(w, numbers{new(int64)}, far)
+		_, err := copyNumbers(w, far)
 		return err
 	})
 	checked(t, "e2fsck", "-fn", image)
@@ -140,6 +140,10 @@ func (n numbers) Read(p []byte) (int, error) {
 		*n.at += 8
 	}
 	return k, nil
+}
+
+func copyNumbers(w io.Writer, n int64) (int64, error) {
+	return io.CopyN(w, numbers{new(int64)}, n)
 }
 
 func sameAsNumbers(r io.Reader, size int64) error {

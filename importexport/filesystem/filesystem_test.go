@@ -102,23 +102,26 @@ func mount(tb testing.TB, kind, image string) string {
 	return dir
 }
 
-// conform holds images, mounted by the kernel, against the trees that they are made of.
-func conform(t *testing.T, kind string, write writer, check func(tb testing.TB, image string)) {
-	t.Helper()
+// TestConform holds images, mounted by the kernel, against the trees that they are made of.
+func TestConform(t *testing.T) {
+	suite := treetest.NewSuite(t)
 	st, known := newStore(t), map[string]digest.Digest{}
-	treetest.Conform(t, func(tb testing.TB, layers []string) string {
-		image := imageOf(tb, viewOf(tb, st, known, layers), write)
-		check(tb, image)
-		return mount(tb, kind, image)
-	})
-}
-
-func TestEROFS(t *testing.T) {
-	conform(t, "erofs", WriteEROFS, func(tb testing.TB, image string) { checked(tb, "fsck.erofs", image) })
-}
-
-func TestExt4(t *testing.T) {
-	conform(t, "ext4", WriteExt4, func(tb testing.TB, image string) { checked(tb, "e2fsck", "-fn", image) })
+	for _, c := range []struct {
+		kind  string
+		write writer
+		check []string // a program that looks at the image
+	}{
+		{"erofs", WriteEROFS, []string{"fsck.erofs"}},
+		{"ext4", WriteExt4, []string{"e2fsck", "-fn"}},
+	} {
+		t.Run(c.kind, func(t *testing.T) {
+			suite.Run(t, func(tb testing.TB, layers []string) string {
+				image := imageOf(tb, viewOf(tb, st, known, layers), c.write)
+				checked(tb, c.check[0], append(c.check[1:], image)...)
+				return mount(tb, c.kind, image)
+			})
+		})
+	}
 }
 
 // checked wants a program to find nothing wrong.

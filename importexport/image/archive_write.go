@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -22,9 +21,6 @@ const (
 	dockerManifest = "manifest.json"
 )
 
-// annotationContainerd is by which containerd, and docker on top of it, know the whole name of an image.
-const annotationContainerd = "io.containerd.image.name"
-
 // WriteDockerArchive writes an image as docker save does since version 25: a tar that is
 // an OCI layout and has docker's manifest.json as well, so that old and new docker
 // load, podman load and skopeo take it. It will be known by the names of refs.
@@ -35,9 +31,9 @@ func WriteDockerArchive(ctx context.Context, w io.Writer, im *Image, refs ...Ref
 	if err != nil {
 		return err
 	}
-	entry := dockerEntry{Config: blobPath(c.config), RepoTags: []string{}, Layers: []string{}}
+	entry := dockerEntry{Config: blobName(c.config), RepoTags: []string{}, Layers: []string{}}
 	for _, l := range c.layers {
-		entry.Layers = append(entry.Layers, blobPath(l))
+		entry.Layers = append(entry.Layers, blobName(l))
 	}
 	manifests := []v1.Descriptor{}
 	for _, r := range refs {
@@ -49,7 +45,7 @@ func WriteDockerArchive(ctx context.Context, w io.Writer, im *Image, refs ...Ref
 		}
 		entry.RepoTags = append(entry.RepoTags, r.Familiar())
 		d := c.manifest
-		d.Annotations = map[string]string{annotationContainerd: r.Name(), v1.AnnotationRefName: r.Tag}
+		d.Annotations = map[string]string{containerdName: r.Name(), v1.AnnotationRefName: r.Tag}
 		manifests = append(manifests, d)
 	}
 	if len(manifests) == 0 {
@@ -108,13 +104,13 @@ func (c *contents) writeArchive(ctx context.Context, w io.Writer, manifests []v1
 		}
 	}
 	for _, f := range append([]smallFile{{layoutFile, layoutContent()}, {indexFile, index}}, more...) {
-		b := blobOf(f.content)
+		b := partOf(f.content)
 		if err := a.add(ctx, f.name, &b); err != nil {
 			return err
 		}
 	}
-	for i := range c.blobs {
-		if err := a.add(ctx, blobPath(c.blobs[i].digest), &c.blobs[i]); err != nil {
+	for i := range c.parts {
+		if err := a.add(ctx, blobName(c.parts[i].digest), &c.parts[i]); err != nil {
 			return err
 		}
 	}
@@ -132,7 +128,7 @@ func (a tarFile) header(name string, size int64) error {
 	return tar.NewWriter(a.w).WriteHeader(h)
 }
 
-func (a tarFile) add(ctx context.Context, name string, b *blob) error {
+func (a tarFile) add(ctx context.Context, name string, b *part) error {
 	if err := a.header(name, b.size); err != nil {
 		return err
 	}
@@ -159,5 +155,3 @@ func encodeIndex(index v1.Index) ([]byte, error) {
 	}
 	return b, nil
 }
-
-func blobPath(d digest.Digest) string { return "blobs/" + d.Algorithm().String() + "/" + d.Encoded() }

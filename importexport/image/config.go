@@ -41,9 +41,11 @@ func configOf(chain []container.Record, o OfOptions) ([]byte, error) {
 		layers[i] = r.Layer
 	}
 	set := map[string]any{
-		"created": timeOf(chain[len(chain)-1], o),
 		"rootfs":  v1.RootFS{Type: "layers", DiffIDs: layers},
 		"history": history,
+	}
+	if _, ok := fields["created"]; !ok || base < len(chain) {
+		set["created"] = timeOf(chain[len(chain)-1], o)
 	}
 	for name, value := range map[string]any{"architecture": goruntime.GOARCH, "os": "linux", "config": struct{}{}} {
 		if _, ok := fields[name]; !ok {

@@ -14,8 +14,8 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A blob is one of the files that an image is written as, named by its digest.
-type blob struct {
+// A part is one of the files that an image is written as, a blob named by its digest.
+type part struct {
 	digest digest.Digest
 	size   int64
 	open   func(context.Context) (io.ReadCloser, error)
@@ -26,7 +26,7 @@ type contents struct {
 	manifest v1.Descriptor
 	config   digest.Digest
 	layers   []digest.Digest // bottom first; some may be the same
-	blobs    []blob          // the manifest, the configuration and the layers, each once
+	parts    []part          // the manifest, the configuration and the layers, each once
 }
 
 // contentsOf writes the manifest of an image whose layers are as they are, without
@@ -39,7 +39,7 @@ func contentsOf(im *Image) (*contents, error) {
 		Config:    v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: c.config, Size: int64(len(im.Config))},
 	}
 	seen := map[digest.Digest]bool{}
-	var layers []blob
+	var layers []part
 	for i, l := range im.Layers {
 		if l.Digest == "" || l.Size < 0 || l.MediaType == "" {
 			return nil, fmt.Errorf("layer %d: its digest or its size is not known", i+1)
@@ -48,7 +48,7 @@ func contentsOf(im *Image) (*contents, error) {
 		c.layers = append(c.layers, l.Digest)
 		if !seen[l.Digest] {
 			seen[l.Digest] = true
-			layers = append(layers, blob{l.Digest, l.Size, l.Open})
+			layers = append(layers, part{l.Digest, l.Size, l.Open})
 		}
 	}
 	manifest, err := json.Marshal(m)
@@ -56,12 +56,12 @@ func contentsOf(im *Image) (*contents, error) {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
 	c.manifest = v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
-	c.blobs = append([]blob{blobOf(manifest), blobOf(im.Config)}, layers...)
+	c.parts = append([]part{partOf(manifest), partOf(im.Config)}, layers...)
 	return c, nil
 }
 
-func blobOf(b []byte) blob {
-	return blob{digest.FromBytes(b), int64(len(b)), func(context.Context) (io.ReadCloser, error) {
+func partOf(b []byte) part {
+	return part{digest.FromBytes(b), int64(len(b)), func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(b)), nil
 	}}
 }
@@ -69,8 +69,8 @@ func blobOf(b []byte) blob {
 // copyPiece is what is copied before it is looked whether that is still wanted.
 const copyPiece = 64 << 20
 
-// copyTo writes the bytes of a blob to w, all or an error.
-func (b *blob) copyTo(ctx context.Context, w io.Writer) (err error) {
+// copyTo writes the bytes of a part to w, all or an error.
+func (b *part) copyTo(ctx context.Context, w io.Writer) (err error) {
 	r, err := b.open(ctx)
 	if err != nil {
 		return err

@@ -39,6 +39,7 @@ func engine(t *testing.T, answer http.HandlerFunc) {
 			t.Error(err)
 		}
 	})
+	t.Setenv("PLASH_DOCKER_SOCKET", "")
 	t.Setenv("DOCKER_HOST", "unix://"+l.Addr().String())
 }
 
@@ -55,12 +56,12 @@ func TestLoad(t *testing.T) {
 	}{
 		{name: "loaded", answer: `{"stream":"Loaded image: app:latest\n"}`},
 		{name: "several messages", answer: `{"status":"x"}{"stream":"y"}`},
-		{name: "failed", answer: `{"stream":"x"}` + "\n" + `{"errorDetail":{"message":"max depth exceeded"},"error":"max depth exceeded"}`, want: "engine: max depth exceeded"},
-		{name: "refused", status: 500, answer: `{"message":"no space left on device"}`, want: "500 Internal Server Error: no space left"},
+		{name: "failed", answer: `{"stream":"x"}` + "\n" + `{"errorDetail":{"message":"max depth exceeded"},"error":"max depth exceeded"}`, want: "load image: max depth exceeded"},
+		{name: "refused", status: 500, answer: `{"message":"no space left on device"}`, want: "no space left"},
 		{name: "refused at once", status: 500, answer: `{"cause":"x","message":"no space left on device"}`, unread: true, want: "engine"},
-		{name: "refused in words", status: 403, answer: "go away\n", want: "403 Forbidden: go away"},
+		{name: "refused in words", status: 403, answer: "go away\n", want: "403 Forbidden"},
 		{name: "no answer", want: "EOF"},
-		{name: "no JSON", answer: "fine", want: "its answer"},
+		{name: "no JSON", answer: "fine", want: "what it says"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			engine(t, func(w http.ResponseWriter, r *http.Request) {
@@ -85,12 +86,13 @@ func TestLoad(t *testing.T) {
 
 func TestLoadNoEngine(t *testing.T) {
 	im := twoLayers(t, ofStore(t))
+	t.Setenv("PLASH_DOCKER_SOCKET", "")
 	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "none"))
-	if err := Load(t.Context(), im, mustRef(t, "app")); !errors.Is(err, ErrNoEngine) || !strings.Contains(err.Error(), "none") {
+	if err := Load(t.Context(), im, mustRef(t, "app")); !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "none") {
 		t.Errorf("no socket: %v", err)
 	}
 	t.Setenv("DOCKER_HOST", "ssh://host")
-	if err := Load(t.Context(), im, mustRef(t, "app")); !errors.Is(err, errors.ErrUnsupported) {
+	if err := Load(t.Context(), im, mustRef(t, "app")); err == nil || !strings.Contains(err.Error(), "expected") {
 		t.Errorf("ssh: %v", err)
 	}
 	// A store that fails under way is what the error is about.

@@ -39,8 +39,8 @@ func WriteLayout(ctx context.Context, dir string, im *Image, tag string) error {
 	// A new layout is as a new file: see output.WriteFile.
 	_, err = os.Stat(filepath.Join(dir, indexFile))
 	durable := err == nil
-	for i := range c.blobs {
-		if err := c.blobs[i].writeTo(ctx, dir, durable); err != nil {
+	for i := range c.parts {
+		if err := c.parts[i].writeTo(ctx, dir, durable); err != nil {
 			return err
 		}
 	}
@@ -89,8 +89,8 @@ func begun(entries []fs.DirEntry) bool {
 
 // writeTo puts a blob into a layout, unless that has it, and waits for the disk if it is to
 // be durable.
-func (b *blob) writeTo(ctx context.Context, dir string, durable bool) error {
-	path := filepath.Join(dir, blobPath(b.digest))
+func (b *part) writeTo(ctx context.Context, dir string, durable bool) error {
+	path := filepath.Join(dir, blobName(b.digest))
 	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == b.size {
 		return nil
 	}

@@ -16,14 +16,6 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Names of the files beside the record of a container that was made of an image, see
-// [container.CreateOptions]: the very bytes that the image has.
-const (
-	attachedConfig       = "image-config.json"
-	attachedManifest     = "image-manifest.json"
-	attachedManifestType = "image-manifest-type"
-)
-
 // ErrNoLayers says that a container has no layer to make an image of.
 var ErrNoLayers = errors.New("it has no layers, and so is no image to other tools")
 
@@ -74,7 +66,7 @@ func Of(ctx context.Context, st *container.Store, id container.ID, o OfOptions) 
 // describe fills in what the image says of itself.
 func (im *Image) describe(st *container.Store, id container.ID, chain []container.Record, o OfOptions) error {
 	var err error
-	im.Config, err = attached(st, id, attachedConfig)
+	im.Config, err = attached(st, id, ConfigFile)
 	switch {
 	case err != nil:
 		return err
@@ -84,15 +76,15 @@ func (im *Image) describe(st *container.Store, id container.ID, chain []containe
 	}
 	var config v1.Image
 	if err := json.Unmarshal(im.Config, &config); err != nil {
-		return fmt.Errorf("%s: %w", attachedConfig, err)
+		return fmt.Errorf("%s: %w", ConfigFile, err)
 	}
 	if n := len(config.RootFS.DiffIDs); n != len(chain) || !stands(config.RootFS.DiffIDs, chain) {
-		return fmt.Errorf("%s: %w: it is not of these %d layers", attachedConfig, container.ErrDamaged, len(chain))
+		return fmt.Errorf("%s: %w: it is not of these %d layers", ConfigFile, container.ErrDamaged, len(chain))
 	}
-	if im.Manifest, err = attached(st, id, attachedManifest); err != nil || im.Manifest == nil {
+	if im.Manifest, err = attached(st, id, ManifestFile); err != nil || im.Manifest == nil {
 		return err
 	}
-	mediaType, err := attached(st, id, attachedManifestType)
+	mediaType, err := attached(st, id, TypeFile)
 	im.MediaType = string(mediaType)
 	return err
 }

@@ -109,7 +109,7 @@ func TestOfUnchanged(t *testing.T) {
 	st, layer := ofStore(t), layerTar(t, "a", "content")
 	config := baseConfig(layer)
 	id := on(t, st, 0, layer, container.CreateOptions{Config: config, Attached: map[string][]byte{
-		attachedConfig: config, attachedManifest: []byte("{ }"), attachedManifestType: []byte("application/x"),
+		ConfigFile: config, ManifestFile: []byte("{ }"), TypeFile: []byte("application/x"),
 	}})
 	epoch := time.Unix(5, 0)
 	im := imageOf(t, st, id, OfOptions{Epoch: &epoch})
@@ -120,7 +120,7 @@ func TestOfUnchanged(t *testing.T) {
 		t.Errorf("layers %+v", im.Layers)
 	}
 	// It says what it is: not of these layers.
-	other := on(t, st, id, layerTar(t, "b", ""), container.CreateOptions{Attached: map[string][]byte{attachedConfig: config}})
+	other := on(t, st, id, layerTar(t, "b", ""), container.CreateOptions{Attached: map[string][]byte{ConfigFile: config}})
 	if _, err := Of(t.Context(), st, other, OfOptions{}); !errors.Is(err, container.ErrDamaged) {
 		t.Errorf("a configuration of other layers: %v", err)
 	}
@@ -131,7 +131,7 @@ func TestOfUnchanged(t *testing.T) {
 func TestOfBuilt(t *testing.T) {
 	st, layer := ofStore(t), layerTar(t, "a", "content")
 	config := baseConfig(layer)
-	base := on(t, st, 0, layer, container.CreateOptions{Config: config, Attached: map[string][]byte{attachedConfig: config}})
+	base := on(t, st, 0, layer, container.CreateOptions{Config: config, Attached: map[string][]byte{ConfigFile: config}})
 	mid := on(t, st, base, layerTar(t, "b", "1"), built("touch <b>"))
 	top := on(t, st, mid, layerTar(t, "c", "2"), built("touch c"))
 	epoch := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
@@ -182,7 +182,7 @@ func TestOfPlain(t *testing.T) {
 	sum := digest.FromBytes(layer).String()
 	for _, history := range []string{`null`, `[]`, `[{},{},{}]`, `[{"empty_layer":true}]`} {
 		config := []byte(`{"history":` + history + `,"rootfs":{"type":"layers","diff_ids":["` + sum + `"]}}`)
-		base := on(t, st, 0, layer, container.CreateOptions{Config: config, Attached: map[string][]byte{attachedConfig: config}})
+		base := on(t, st, 0, layer, container.CreateOptions{Config: config, Attached: map[string][]byte{ConfigFile: config}})
 		c := configIn(t, imageOf(t, st, on(t, st, base, layerTar(t, "b", history), built("x")), OfOptions{}))
 		described := 0
 		for _, h := range c.History {

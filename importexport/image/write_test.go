@@ -75,14 +75,14 @@ func checkLayout(t *testing.T, files map[string][]byte, im *Image) []v1.Descript
 	}
 	last := index.Manifests[len(index.Manifests)-1]
 	var m v1.Manifest
-	if err := json.Unmarshal(files[blobPath(last.Digest)], &m); err != nil {
+	if err := json.Unmarshal(files[blobName(last.Digest)], &m); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(files[blobPath(m.Config.Digest)], im.Config) || len(m.Layers) != len(im.Layers) {
+	if !bytes.Equal(files[blobName(m.Config.Digest)], im.Config) || len(m.Layers) != len(im.Layers) {
 		t.Errorf("manifest %+v", m)
 	}
 	for i, l := range m.Layers {
-		if l.Digest != im.Layers[i].DiffID || l.MediaType != v1.MediaTypeImageLayer || int64(len(files[blobPath(l.Digest)])) != l.Size {
+		if l.Digest != im.Layers[i].DiffID || l.MediaType != v1.MediaTypeImageLayer || int64(len(files[blobName(l.Digest)])) != l.Size {
 			t.Errorf("layer %d: %+v", i, l)
 		}
 	}
@@ -97,7 +97,7 @@ func TestWriteDockerArchive(t *testing.T) {
 	}
 	files := members(t, &b)
 	manifests := checkLayout(t, files, im)
-	if len(manifests) != 2 || manifests[0].Annotations[annotationContainerd] != "docker.io/library/app:1" || manifests[1].Annotations[v1.AnnotationRefName] != "latest" {
+	if len(manifests) != 2 || manifests[0].Annotations[containerdName] != "docker.io/library/app:1" || manifests[1].Annotations[v1.AnnotationRefName] != "latest" {
 		t.Errorf("manifests %+v", manifests)
 	}
 	var entries []dockerEntry
@@ -192,7 +192,7 @@ func TestWriteLayout(t *testing.T) {
 		t.Error(got)
 	}
 	// The files are the layout's own.
-	first := filepath.Join(dir, blobPath(im.Layers[0].DiffID))
+	first := filepath.Join(dir, blobName(im.Layers[0].DiffID))
 	before, err := os.Stat(first)
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +254,7 @@ func TestWriteLayoutRefuses(t *testing.T) {
 		"index is no JSON":  `echo '{"imageLayoutVersion":"1.0.0"}' >oci-layout; echo x >index.json`,
 		"manifests are one": `echo '{"imageLayoutVersion":"1.0.0"}' >oci-layout; echo '{"manifests":[7]}' >index.json`,
 		"index is a link":   `echo '{"imageLayoutVersion":"1.0.0"}' >oci-layout; ln -s ../victim index.json`,
-		"blob is a link":    `echo '{"imageLayoutVersion":"1.0.0"}' >oci-layout; mkdir -p blobs/sha256; ln -s ../../../victim ` + blobPath(im.Layers[0].DiffID),
+		"blob is a link":    `echo '{"imageLayoutVersion":"1.0.0"}' >oci-layout; mkdir -p blobs/sha256; ln -s ../../../victim ` + blobName(im.Layers[0].DiffID),
 		"giant index":       `echo '{"imageLayoutVersion":"1.0.0"}' >oci-layout; truncate -s 5M index.json`,
 	} {
 		t.Run(name, func(t *testing.T) {
