@@ -146,7 +146,7 @@ func openTar(f *os.File) (_ *tarFiles, err error) {
 			return t, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("archive: %w", err)
+			return nil, archiveError(err)
 		}
 		if n == maxMembers {
 			return nil, fmt.Errorf("%w: more than %d members in the archive", ErrMalformed, maxMembers)
@@ -161,6 +161,17 @@ func openTar(f *os.File) (_ *tarFiles, err error) {
 		}
 		t.members[name] = m
 	}
+}
+
+// archiveError says in plain words why an archive cannot be read on.
+func archiveError(err error) error {
+	switch {
+	case errors.Is(err, tar.ErrHeader):
+		return fmt.Errorf("%w: not a tar archive, or a damaged one", ErrMalformed)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the archive is cut off: %w", err)
+	}
+	return fmt.Errorf("archive: %w", err)
 }
 
 // memberOf is what an entry of an archive is, if it can be of use: a file or a link.

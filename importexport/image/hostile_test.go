@@ -198,6 +198,39 @@ func TestHostileDockerArchives(t *testing.T) {
 	}
 }
 
+// TestBadArchives are no archives, or cut off.
+func TestBadArchives(t *testing.T) {
+	m := makeImage(t, "x:1", []string{"gzip"}, baseTar(t), topTar(t))
+	whole := archiveOf(t, m.members())
+	for name, c := range map[string]struct {
+		content []byte
+		text    string
+	}{
+		"empty": {nil, "neither"}, "text": {[]byte(strings.Repeat("no tar\n", 1000)), "not a tar archive"},
+		"short": {[]byte("x"), "cut off"}, "lz4": {[]byte("\x04\x22\x4d\x18abcdefgh"), "lz4"},
+		"cut": {whole[:len(whole)/2/512*512+100], "cut off"}, "cut in a header": {whole[:bytes.LastIndex(whole, []byte("ustar"))], "cut off"},
+		"damaged": {append(append(whole[:1024:1024], bytes.Repeat([]byte{0xff}, 512)...), whole[1536:]...), ""},
+	} {
+		for _, content := range [][]byte{c.content, gzipped(t, c.content)} {
+			st := newStore(t)
+			before := listing(t, st)
+			if id, err := importRef(t, st, "oci-archive:"+writeFile(t, content), OpenOptions{}); err == nil || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("%s: container %d, %v", name, id, err)
+			}
+			if after := listing(t, st); after != before {
+				t.Errorf("%s: the store is not as before:\n%s", name, after)
+			}
+			if c.text == "lz4" {
+				break // within gzip it is only noise
+			}
+		}
+	}
+	zipped := gzipped(t, whole)
+	if id, err := importRef(t, newStore(t), "oci-archive:"+writeFile(t, zipped[:len(zipped)/2]), OpenOptions{}); err == nil || !strings.Contains(err.Error(), "truncated") {
+		t.Errorf("cut gzip: container %d, %v", id, err)
+	}
+}
+
 // TestNestedIndexes: indexes may lie in one another, but not for ever.
 func TestNestedIndexes(t *testing.T) {
 	for depth, good := range map[int]bool{0: true, 1: true, 3: true, maxNesting + 1: false, 100: false} {

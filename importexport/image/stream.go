@@ -52,7 +52,7 @@ func readTar(ctx context.Context, st *cas.Store, r io.Reader, allow func(int) er
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("archive: %w", err)
+			return nil, archiveError(err)
 		}
 		if n == maxMembers || len(s.layers) > MaxLayers || len(s.failed) > MaxLayers {
 			return nil, fmt.Errorf("%w: too many members in the archive", ErrMalformed)
@@ -68,8 +68,11 @@ func readTar(ctx context.Context, st *cas.Store, r io.Reader, allow func(int) er
 		if err == nil && tracked.err != nil && !errors.Is(tracked.err, io.EOF) {
 			err = tracked.err
 		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = archiveError(err)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("archive: %s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	// What follows the end may be an error of whoever sends it.
