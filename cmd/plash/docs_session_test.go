@@ -10,13 +10,29 @@ import (
 	"time"
 
 	"github.com/ihucos/plash/importexport/imageserver"
+	"github.com/ihucos/plash/importexport/registry/registrytest"
 )
 
 // exampleSite is what stands in examples for an image server.
 const exampleSite = "https://example.org"
 
-// docsServer has the images that examples are about.
-type docsServer struct{ images }
+// exampleRegistries are what stand in examples for a registry.
+var exampleRegistries = []string{"registry.example.org", "localhost:5000"}
+
+// docsServer has the images that examples are about, and a registry.
+type docsServer struct {
+	images
+	registry string // HOST:PORT
+}
+
+// real puts what there is in the place of what an example names.
+func (d docsServer) real(command string) string {
+	command = strings.ReplaceAll(command, exampleSite, d.server)
+	for _, name := range exampleRegistries {
+		command = strings.ReplaceAll(command, name, d.registry)
+	}
+	return command
+}
 
 // serveDocs serves Alpine, or what takes its place, and Debian, by names and as files.
 func serveDocs(t *testing.T) docsServer {
@@ -41,7 +57,7 @@ func serveDocs(t *testing.T) docsServer {
 		}
 	})
 	server.AddFile("rootfs.tar.xz", alpine.Data)
-	return docsServer{images{server: server.URL()}}
+	return docsServer{images{server: server.URL()}, registrytest.New(t).Host}
 }
 
 // A docSession is a shell in which the examples of a page are run.
@@ -65,7 +81,8 @@ func newSession(t *testing.T, server docsServer) *docSession {
 	if err := os.CopyFS(filepath.Join(s.dir, "examples"), os.DirFS(examples)); err != nil {
 		t.Fatal(err)
 	}
-	s.env = append(s.env, "HOME="+s.dir, "TERM=dumb")
+	// Images of docker.io are in that registry, if they are anywhere.
+	s.env = append(s.env, "HOME="+s.dir, "TERM=dumb", "PLASH_REGISTRY_MIRRORS=http://"+server.registry)
 	return s
 }
 
@@ -87,7 +104,7 @@ func (s *docSession) show(page string, blocks []docBlock) {
 			}
 		}
 		for _, c := range b.shown {
-			script.WriteString(strings.ReplaceAll(c.command, exampleSite, s.server.server) + "\n")
+			script.WriteString(s.server.real(c.command) + "\n")
 			script.WriteString("printf '" + outputMark + "%s\\n' $?\n")
 		}
 	}
@@ -144,7 +161,7 @@ func (s *docSession) shell(script string) []string {
 
 // split cuts an output behind each mark, and calls things by the names that readers know them by.
 func (s *docSession) split(output string) []string {
-	output = strings.NewReplacer(s.server.server, exampleSite, filepath.Join(s.work, "store"), "/var/lib/plash", s.dir, "/home/you").Replace(output)
+	output = strings.NewReplacer(s.server.server, exampleSite, s.server.registry, exampleRegistries[0], filepath.Join(s.work, "store"), "/var/lib/plash", s.dir, "/home/you").Replace(output)
 	var list []string
 	for output != "" {
 		at := strings.Index(output, outputMark)

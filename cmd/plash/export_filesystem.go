@@ -58,6 +58,6 @@ func newExportDir() *command {
 Makes the root filesystem of CONTAINER in DIR, which is empty or not there yet.
 For a plain user all files become his own and devices are left out, and a
 warning says so; programs then do not run as their owner (setuid).`,
-		"plash-export-dir 2 ./root\nsudo plash-export-dir 2 /srv/root",
+		"plash-export-dir 2 ./root",
 		func() exporter { return importexport.ExportDir })
 }

@@ -151,6 +151,11 @@ var environment = [][2]string{
 	{"NO_COLOR", "if it is not empty, logs have no colors"},
 	{"PLASH_LXC_SERVER", "the URL of an image server to use in place of https://images.linuxcontainers.org"},
 	{"PLASH_DOCKER_SOCKET", "the socket that plash-docker and plash-docker-daemon talk through"},
+	{"PLASH_CACHE_FROM", "repositories that layers are taken from in place of building them, as --cache-from of plash-build"},
+	{"PLASH_CACHE_TO", "the repository that built layers are sent to, as --cache-to of plash-build"},
+	{"PLASH_REGISTRY_MIRRORS", "[HOST=]URL,…: registries to ask before HOST, or before docker.io; else those of /etc/docker/daemon.json"},
+	{"PLASH_INSECURE_REGISTRIES", "HOST,…: registries that may be spoken to without TLS, or with a certificate that nobody vouches for"},
+	{"PLASH_MAX_IMAGE_SIZE", "how many bytes an image may unpack to (200G), 0 for any number; else 2 GiB and 64 times its size, and 1 TiB"},
 	{"PLASH_REPLAY", "off: do not use or make the plans by which later runs of a container start faster"},
 }
 
@@ -182,7 +187,7 @@ const (
 // Variables that are read somewhere are in the manual.
 func TestManualHasVariables(t *testing.T) {
 	// What plash tells its own processes.
-	internal := map[string]bool{"PLASH_SCRIPT": true, "PLASH_UNION_SERVE": true}
+	internal := map[string]bool{"PLASH_SCRIPT": true, "PLASH_PATH": true, "PLASH_UNION_SERVE": true}
 	known := map[string]bool{}
 	for _, v := range environment {
 		known[v[0]] = true
