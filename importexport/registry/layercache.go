@@ -168,8 +168,15 @@ func (l *LayerCache) find(ctx context.Context, repo repository, key string) (*im
 // take brings the layer into the store: from the store itself, if that has it.
 func (l *LayerCache) take(ctx context.Context, im *image.Image) (*cas.Staged, error) {
 	layer := im.Layers[0]
-	if staged, err := l.st.StageBlob(layer.DiffID); err == nil {
-		return staged, nil
+	if blob, err := l.st.OpenBlob(layer.DiffID); err == nil {
+		// Should it be damaged, what is downloaded takes its place.
+		staged, err := l.st.Ingest(ctx, blob, cas.IngestOptions{Expect: layer.DiffID})
+		if err = errors.Join(err, blob.Close()); err == nil {
+			return staged, nil
+		}
+		if staged != nil {
+			_ = staged.Close()
+		}
 	}
 	r, err := layer.Open(ctx)
 	if err != nil {
