@@ -112,8 +112,14 @@ func (e *engine) listen(t *testing.T) string {
 	return path
 }
 
-// noEngine makes sure that no engine of this machine is asked.
+// noEngine makes sure that no engine of this machine is asked, and no registry.
 func noEngine(t *testing.T) {
+	t.Helper()
+	old := pull
+	t.Cleanup(func() { pull = old })
+	pull = func(context.Context, image.Ref, image.Platform, Options) (*image.Image, error) {
+		return nil, fmt.Errorf("registries: %w", ErrNotSupported)
+	}
 	t.Setenv("PLASH_DOCKER_SOCKET", filepath.Join(t.TempDir(), "none"))
 	t.Setenv(image.SizeVariable, "")
 }

@@ -169,6 +169,7 @@ func (l *LayerCache) find(ctx context.Context, repo repository, key string) (*im
 func (l *LayerCache) take(ctx context.Context, im *image.Image) (*cas.Staged, error) {
 	layer := im.Layers[0]
 	if blob, err := l.st.OpenBlob(layer.DiffID); err == nil {
+		// Should it be damaged, what is downloaded takes its place.
 		staged, err := l.st.Ingest(ctx, blob, cas.IngestOptions{Expect: layer.DiffID})
 		if err = errors.Join(err, blob.Close()); err == nil {
 			return staged, nil
