@@ -29,13 +29,17 @@ var mayImport = map[string][]string{
 	"cmd":                      {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas", "replay", "spelling"},
 	"bench":                    {"build", "importexport", "runtime", "overlay", "fusefs", "container", "cas"},
 	"build":                    {"runtime", "container", "cas", "spelling"},
-	"importexport":             {"runtime", "container", "cas", "spelling"},
+	"importexport":             {"runtime", "overlay", "container", "cas", "spelling"},
+	"importexport/enginetest":  {},
 	"importexport/fetch":       {"importexport/progress"},
-	"importexport/image":       {"importexport/progress", "container", "cas"},
+	"importexport/filesystem":  {"importexport/output", "cas"},
+	"importexport/image":       {"importexport/output", "importexport/progress", "container", "cas"},
 	"importexport/imageserver": {},
+	"importexport/output":      {},
 	"importexport/progress":    {},
 	"importexport/registry":    {"importexport/fetch", "importexport/image", "importexport/progress", "cas"},
 	"runtime":                  {"overlay", "fusefs", "container", "cas", "replay"},
+	"runtime/bundle":           {"container"},
 	"runtime/hosttest":         {},
 	"runtime/rootemu":          {"overlay", "cas"},
 	"overlay":                  {"cas", "mountfd", "replay"},
@@ -66,7 +70,7 @@ var never = map[[2]string]string{
 }
 
 // testsMayImport are packages for tests, which any test may import.
-var testsMayImport = []string{"fusefs/posixtest", "importexport/imageserver", "mountfd/leftover", "overlay/treetest", "runtime/hosttest"}
+var testsMayImport = []string{"fusefs/posixtest", "importexport/enginetest", "importexport/imageserver", "mountfd/leftover", "overlay/treetest", "runtime/hosttest"}
 
 func TestImports(t *testing.T) {
 	for _, f := range sources(t) {
@@ -117,6 +121,9 @@ var exceptions = map[string]string{
 	"runtime/proot_inside.go":                "is the whole of a process that runs inside of proot",
 	"runtime/proot_run.go":                   "gives the process' own streams to the command",
 	"runtime/layer.go":                       "hands the process' own streams to the command, unless it is told others",
+	"runtime/isolate.go":                     "hands the process' own streams to its stand-in",
+	"runtime/isolate_stage.go":               "is the whole of a process that an engine starts",
+	"runtime/isolate_supervise.go":           "hands the process' own streams to the engine",
 	"runtime/stage.go":                       "hands the process' own streams to its stand-in",
 	"runtime/stage_main.go":                  "is the whole of a stage",
 }

@@ -30,6 +30,8 @@ type Builder struct {
 	// changed. Input is a directory for [runtime.LayerOptions]; "" for none. Its errors are
 	// those of [runtime.RunLayer].
 	RunLayer func(ctx context.Context, parent container.ID, script, input string) (*cas.Staged, error)
+	// Cache has layers of other machines; nil: there is none.
+	Cache Cache
 	// Stderr gets a line after each layer that was built.
 	Stderr io.Writer
 	// NoCache builds every layer, whatever there is; later builds will find what
@@ -99,7 +101,7 @@ func (s *step) build(ctx context.Context, parent container.ID) (container.ID, er
 		return s.make(ctx, below)
 	}
 	keys := s.keys(below)
-	if id, ok, err := s.lookup(keys); ok || err != nil {
+	if id, ok, err := s.lookup(ctx, keys); ok || err != nil {
 		return id, err
 	}
 	unlock, err := s.Containers.LockKey(ctx, keys[0])
@@ -108,7 +110,7 @@ func (s *step) build(ctx context.Context, parent container.ID) (container.ID, er
 	}
 	defer unlock()
 	// Who held the lock before may have built it.
-	if id, ok, err := s.lookup(keys); ok || err != nil {
+	if id, ok, err := s.lookup(ctx, keys); ok || err != nil {
 		return id, err
 	}
 	return s.make(ctx, below)
@@ -118,14 +120,14 @@ func (s *step) build(ctx context.Context, parent container.ID) (container.ID, er
 // the names of copied files, then, if there are any, the one that does. The layer has the second
 // one if the names mattered, which is known when it is built.
 func (s *step) keys(below container.Record) []string {
-	keys := []string{Key(below.Chain, s.Script)}
+	keys := []string{Key(below.Chain, below.Config, s.Script)}
 	if len(s.names) > 0 {
-		keys = append(keys, Key(below.Chain, s.Script+"# names"+fmt.Sprintf(" %q", s.names)+"\n"))
+		keys = append(keys, Key(below.Chain, below.Config, s.Script+"# names"+fmt.Sprintf(" %q", s.names)+"\n"))
 	}
 	return keys
 }
 
-func (s *step) lookup(keys []string) (container.ID, bool, error) {
+func (s *step) lookup(ctx context.Context, keys []string) (container.ID, bool, error) {
 	for _, key := range keys {
 		id, ok, err := s.Containers.Lookup(key)
 		if err != nil {
@@ -135,7 +137,7 @@ func (s *step) lookup(keys []string) (container.ID, bool, error) {
 			// Only for plash-shrink: whoever may not write to the store may still use
 			// what is in it.
 			_ = s.Containers.Touch(id)
-			return id, true, nil
+			return id, true, s.offerFound(ctx, key, id)
 		}
 	}
 	return 0, false, nil
@@ -172,9 +174,12 @@ func (s *step) make(ctx context.Context, below container.Record) (_ container.ID
 	if err != nil {
 		return 0, s.wrap(err)
 	}
-	staged, keys, err := s.run(ctx, below)
-	if staged == nil {
-		return 0, err
+	staged, keys := s.fetch(ctx, below)
+	fetched := staged != nil
+	if !fetched {
+		if staged, keys, err = s.run(ctx, below); staged == nil {
+			return 0, err
+		}
 	}
 	defer func() { err = errors.Join(err, staged.Close()) }()
 	if err != nil {
@@ -188,7 +193,11 @@ func (s *step) make(ctx context.Context, below container.Record) (_ container.ID
 	if err != nil {
 		return 0, s.wrap(err)
 	}
-	if err := s.done(time.Since(from)); err != nil {
+	if !fetched {
+		err = s.done(time.Since(from))
+	}
+	s.offer(ctx, keys, made)
+	if err != nil {
 		return 0, s.wrap(err)
 	}
 	return made.ID, nil

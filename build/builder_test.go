@@ -28,12 +28,57 @@ func TestKey(t *testing.T) {
 		{"", Prologue + "touch /file\n", "da7666d0f5d68ac13c114bab4ea1af41c85c357aca65381c293109431796a335"},
 		{digest.FromString("base"), Prologue + "touch /file\n", "11949e3f2e963453f9cc4d25f9fe273d47798d8199047b7059df8e56f73585f5"},
 	} {
-		if got := Key(tt.chain, tt.script); got != tt.want {
+		if got := Key(tt.chain, nil, tt.script); got != tt.want {
 			t.Errorf("Key(%q, %q) = %s, want %s", tt.chain, tt.script, got, tt.want)
 		}
 	}
-	if Key("", "a\nb") == Key("", "a") || Key("x", "") == Key("", "x") {
+	if Key("", nil, "a\nb") == Key("", nil, "a") || Key("x", nil, "") == Key("", nil, "x") {
 		t.Error("different layers have one key")
+	}
+	// White space is not content, and records have no other form than this one.
+	config := json.RawMessage("{ \"config\": {\"Env\":[\"A=<b>\"]}}")
+	stored := json.RawMessage(`{"config":{"Env":["A=\u003cb\u003e"]}}`)
+	const want = "0c7b29035d7efeb624d9b303c8bd62d0210dd46fbc21d52c152a25ee0c4b4600"
+	for _, c := range []json.RawMessage{config, stored} {
+		if got := Key("x", c, "a"); got != want {
+			t.Errorf("with a config: %s, want %s", got, want)
+		}
+	}
+}
+
+func rawOrNil(s string) json.RawMessage {
+	if s == "" {
+		return nil
+	}
+	return json.RawMessage(s)
+}
+
+// TestSameLayersOtherConfig: what is built on an image is not taken for what is built on another one
+// of the same layers, but for that on one of the same config.
+func TestSameLayersOtherConfig(t *testing.T) {
+	b := newBench(t)
+	made := map[container.ID]bool{}
+	for _, config := range []string{"", `{"config":{"Env":["A=1"]}}`, `{"config":{"Env":["A=2"]}}`} {
+		b.base = b.create(t, 0, "image", rawOrNil(config))
+		first, ran := b.build(t, "--run", "a", "--layer", "--run", "b")
+		if len(ran) != 2 || made[first] {
+			t.Errorf("config %s: container %d, ran %q", config, first, ran)
+		}
+		made[first] = true
+		if config != "" {
+			b.base = b.create(t, 0, "image", json.RawMessage(" "+config))
+		}
+		b.expect(t, first, "", "--run", "a", "--layer", "--run", "b")
+		r, err := b.Containers.Get(first)
+		if err != nil || string(r.Config) != config {
+			t.Errorf("config %s of what was built, %v, want %s", r.Config, err, config)
+		}
+	}
+	// An entrypoint is a config too, whatever else the layer is.
+	one, _ := b.build(t, "--entrypoint", "/one", "--layer", "--run", "a")
+	two, _ := b.build(t, "--entrypoint", "/two", "--layer", "--run", "a")
+	if one == two {
+		t.Error("two entrypoints, one container")
 	}
 }
 
@@ -431,7 +476,7 @@ func TestRemovedWhileBuilding(t *testing.T) {
 		if script != "d\n" {
 			return nil
 		}
-		id, _, err := b.Containers.Lookup(Key(b.chain(t, b.base), Prologue+"c\n"))
+		id, _, err := b.Containers.Lookup(Key(b.chain(t, b.base), nil, Prologue+"c\n"))
 		return errors.Join(err, b.Containers.Remove(t.Context(), id))
 	}
 	if _, err := b.Build(t.Context(), parse(t, "-i", "base", "-x", "c", "-l", "-x", "d")); !errors.Is(err, container.ErrNotFound) {

@@ -57,9 +57,20 @@ func openXZ(r io.Reader) (io.Reader, func(), error) {
 
 func openBzip2(r io.Reader) (io.Reader, func(), error) { return bzip2.NewReader(r), nothing, nil }
 
-// decompress returns the uncompressed content of r, which is compressed with gzip,
+// Compression tells by the first six bytes of a stream how it is compressed: "gzip", "zstd", …; "" if
+// it is not.
+func Compression(head []byte) string {
+	for _, c := range compressions {
+		if bytes.HasPrefix(head, []byte(c.magic)) {
+			return c.name
+		}
+	}
+	return ""
+}
+
+// Decompress returns the uncompressed content of r, which is compressed with gzip,
 // zstd, xz or bzip2, or not at all. Done gives its resources back.
-func decompress(r io.Reader) (content io.Reader, done func(), err error) {
+func Decompress(r io.Reader) (content io.Reader, done func(), err error) {
 	br := bufio.NewReaderSize(r, 128<<10)
 	head, err := br.Peek(6)
 	if err != nil && err != io.EOF {

@@ -219,7 +219,7 @@ func (s *Store) buildLayer(ctx context.Context, layer digest.Digest) (*erofs.Tre
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	tree, err := parseLayer(src)
+	tree, err := parseLayer(src, true)
 	if err == nil {
 		err = ctx.Err()
 	}

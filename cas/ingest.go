@@ -20,7 +20,16 @@ import (
 type IngestOptions struct {
 	// Expect is the digest that the uncompressed tar must have; empty for any.
 	Expect digest.Digest
+	// AnyEnd takes a tar without an end marker too: the caller has another way to
+	// tell that it is whole. With Expect, it is.
+	AnyEnd bool
+	// Allow, where it is set, is asked before more bytes of the uncompressed tar are
+	// written, with their number. Its error ends the ingestion.
+	Allow func(n int) error
 }
+
+// whole reports whether a tar needs no end marker.
+func (o *IngestOptions) whole() bool { return o.Expect != "" || o.AnyEnd }
 
 // Staged is a layer that has been read and written in full and is not in the
 // store yet. It takes no name in the file system: a killed process leaves
@@ -58,11 +67,14 @@ func (s *Store) Ingest(ctx context.Context, r io.Reader, o IngestOptions) (*Stag
 	if st, err := s.ingestKnown(ctx, r, o); st != nil || err != nil {
 		return st, err
 	}
-	content, done, err := decompress(&ctxReader{ctx, r})
+	content, done, err := Decompress(&ctxReader{ctx, r})
 	if err != nil {
 		return nil, err
 	}
 	defer done()
+	if o.Allow != nil {
+		content = &allowedReader{content, o.Allow}
+	}
 	blob, err := s.unnamedFile()
 	if err != nil {
 		return nil, err
@@ -70,12 +82,12 @@ func (s *Store) Ingest(ctx context.Context, r io.Reader, o IngestOptions) (*Stag
 	st := &Staged{s: s, blob: blob, unnamed: true}
 	var tree *layerTree
 	st.digest, st.size, err = pump(content, blob, func(src *chunkSource) (err error) {
-		tree, err = parseLayer(src)
+		tree, err = parseLayer(src, o.whole())
 		return err
 	})
 	if err == nil {
 		st.tree, st.entries = tree.Tree, tree.entries
-		if !tree.ended && o.Expect == "" {
+		if !tree.ended && !o.whole() {
 			// A digest would tell; without one, it may have been cut between two entries.
 			err = fmt.Errorf("%w after %d entries: it has no end marker", tarstream.ErrTruncated, tree.entries)
 		}
@@ -239,6 +251,34 @@ func (st *Staged) Close() error {
 	err = errors.Join(err, st.blob.Close())
 	st.blob, st.tree = nil, nil
 	return err
+}
+
+// StageBlob returns a layer that is in the store as if it had been read anew. The
+// error wraps [ErrNotExist] if it is not there. Its content is not looked at.
+func (s *Store) StageBlob(d digest.Digest) (*Staged, error) {
+	blob, err := s.OpenBlob(d)
+	if err != nil {
+		return nil, err
+	}
+	info, err := blob.Stat()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open blob: %w", err), blob.Close())
+	}
+	return &Staged{s: s, digest: d, size: info.Size(), blob: blob}, nil
+}
+
+// allowedReader asks for each piece.
+type allowedReader struct {
+	r     io.Reader
+	allow func(n int) error
+}
+
+func (r *allowedReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if refused := r.allow(n); refused != nil {
+		return 0, refused
+	}
+	return n, err
 }
 
 // ctxReader ends reading when a context is done.

@@ -334,3 +334,99 @@ func TestKnownContent(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
+
+func TestIngestAllow(t *testing.T) {
+	s := newStore(t)
+	content := archive(t, member{"file", strings.Repeat("x", 3<<20), ""})
+	refused := errors.New("too much")
+	left := len(content)
+	allow := func(n int) error {
+		if left -= n; left < 0 {
+			return refused
+		}
+		return nil
+	}
+	st, err := s.Ingest(t.Context(), bytes.NewReader(content), IngestOptions{Allow: allow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	left = len(content) - 1
+	if _, err := s.Ingest(t.Context(), bytes.NewReader(content), IngestOptions{Allow: allow}); !errors.Is(err, refused) {
+		t.Errorf("one byte more than allowed: %v", err)
+	}
+}
+
+func TestStageBlob(t *testing.T) {
+	s := newStore(t)
+	first, err := s.Ingest(t.Context(), bytes.NewReader(archive(t, member{"file", "x", ""})), IngestOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if _, err := s.StageBlob(first.Digest()); !errors.Is(err, ErrNotExist) {
+		t.Errorf("before it was published: %v", err)
+	}
+	if err := first.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.StageBlob(first.Digest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if again.Digest() != first.Digest() || again.Size() != first.Size() {
+		t.Errorf("%s of %d bytes, want %s of %d", again.Digest(), again.Size(), first.Digest(), first.Size())
+	}
+	// It may be collected in the meantime.
+	if err := os.Remove(s.BlobPath(first.Digest())); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.BlobPath(first.Digest())); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestShortBlob: a layer that ends behind the last byte of its last file, as umoci insert writes
+// it. The kernel cannot read the block that is not whole.
+func TestShortBlob(t *testing.T) {
+	for _, size := range []int{6, 512 + 6, 3 * 512} {
+		s := newStore(t)
+		body := strings.Repeat("x", size)
+		content := archive(t, member{"a", "first", ""}, member{"file", body, ""})
+		content = content[:1024+512+size]
+		if _, err := s.Ingest(t.Context(), bytes.NewReader(content), IngestOptions{}); !errors.Is(err, tarstream.ErrTruncated) {
+			t.Errorf("without a digest: %v", err)
+		}
+		st, err := s.Ingest(t.Context(), bytes.NewReader(content), IngestOptions{Expect: digest.FromBytes(content)})
+		must(t, err)
+		must(t, st.Publish())
+		d := st.Digest()
+		must(t, st.Close())
+		first := viewTree(t, s, d)
+		must(t, os.Remove(s.indexPath(d)))
+		if again := viewTree(t, s, d); !slices.Equal(again, first) {
+			t.Errorf("index built again:\n%s\nand:\n%s", strings.Join(again, "\n"), strings.Join(first, "\n"))
+		}
+		v, err := s.View(t.Context(), []digest.Digest{d})
+		must(t, err)
+		root, err := v.Inode(v.Root())
+		must(t, err)
+		file, err := v.Lookup(&root, "file")
+		must(t, err)
+		in, err := v.Inode(file.NID)
+		must(t, err)
+		must(t, v.Extents(&in, func(e erofs.Extent) bool {
+			if e.Device == 1 && e.Phys+(e.Len+511)/512*512 > int64(len(content)) {
+				t.Errorf("%d bytes: extent %+v ends behind the blob of %d", size, e, len(content))
+			}
+			return true
+		}))
+		must(t, v.Close())
+	}
+}

@@ -30,13 +30,15 @@ type layerTree struct {
 }
 
 // parseLayer reads a layer's tar stream. The data of regular files is at device 1,
-// whose tag and size are left for the caller to set.
-func parseLayer(src tarstream.Source) (*layerTree, error) {
+// whose tag and size are left for the caller to set. Whole says that there is another way to
+// tell that the stream has not been cut off, so that its end may look as if it had.
+func parseLayer(src tarstream.Source, whole bool) (*layerTree, error) {
 	tree := &layerTree{Tree: erofs.NewTree()}
 	if _, err := tree.AddDevice("", 0); err != nil {
 		return nil, err
 	}
 	r := tarstream.NewReader(src)
+	r.Unpadded = whole
 	for {
 		e, err := r.Next()
 		if err == io.EOF {

@@ -15,9 +15,14 @@
 //	file:DEV:INO:…:PATH     a tar file as it was when it was read
 //	image:URL               what was last imported from there
 //	image:lxc:SERVER:ARCH:NAME
+//	image:docker:NAME:PLATFORM
+//	chain:CHAINID           the container of a stack of an image's lower layers; of
+//	                        a single one, import:DIGEST is
+//	image:config:DIGEST     the container of the image with that configuration
+//	image:engine:ID         the same by the id that an engine has for it
 //
-// The first makes equal content one container, wherever it comes from. The
-// last two are base images by name: they are not asked for again until
+// The first makes equal content one container, wherever it comes from. URLs and
+// images of servers are base images by name: they are not asked for again until
 // [Options.Refresh] says so.
 //
 // Images of Docker and OCI are read and written by package image, registries are spoken to by
@@ -45,6 +50,9 @@ type Options struct {
 	// Progress is told about downloads, and about reading files that are large or
 	// slow; nil: nobody is.
 	Progress progress.Display
+	// Warn is told what went wrong and was got around, as a mirror that does not answer; nil:
+	// nobody is.
+	Warn func(error)
 	// UserAgent is what servers are told: plash/VERSION.
 	UserAgent string
 	// Server is the base URL of the image server; "": PLASH_LXC_SERVER of the
@@ -53,6 +61,9 @@ type Options struct {
 	// Arch is the architecture of the images wanted, as Go names it; "": this
 	// machine's.
 	Arch string
+	// Platform is for which platform [ImportDocker] wants an image, OS/ARCH[/VARIANT];
+	// "": this machine's, or whatever there is where there is but one.
+	Platform string
 
 	client *fetch.Client // tests have one that is less patient
 }

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/image"
 	"github.com/ihucos/plash/importexport/imageserver"
+	"github.com/ihucos/plash/importexport/registry/registrytest"
 )
 
 // xzImage is an image of a tar with one file that says what it is.
@@ -251,8 +253,8 @@ func TestSourceOf(t *testing.T) {
 		"0": sourceContainer, "12": sourceContainer, "@key": sourceContainer, "": sourceContainer,
 		"http://h/x.tar": sourceURL, "https://h/x": sourceURL, "HTTPS://h/x": sourceURL,
 		"/x.tar": sourceFile, "./x.tar": sourceFile, "../x": sourceFile, "/": sourceFile,
-		"docker://alpine": sourceUnsupported, "docker-daemon:x:y": sourceUnsupported, "docker-archive:x": sourceUnsupported,
-		"oci:dir": sourceUnsupported, "oci-archive:f": sourceUnsupported, "ftp://h/x": sourceUnsupported,
+		"docker://alpine": sourceImage, "docker-daemon:x:y": sourceImage, "docker-archive:x": sourceImage,
+		"oci:dir": sourceImage, "oci-archive:f": sourceImage, "ftp://h/x": sourceUnsupported,
 		"alpine": sourceLXC, "alpine:edge": sourceLXC, "3.20": sourceLXC, "docker": sourceLXC, "oci": sourceLXC, "x.tar": sourceLXC,
 	} {
 		if got := sourceOf(name); got != want {
@@ -286,8 +288,8 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]error{
-		"99": container.ErrNotFound, "@none": container.ErrNotFound, "docker://alpine": ErrNotSupported,
-		"oci:x": ErrNotSupported, "./none.tar": os.ErrNotExist, "nosuchimage": ErrUnknownImage,
+		"99": container.ErrNotFound, "@none": container.ErrNotFound, "docker://" + registrytest.New(t).Host + "/x": image.ErrNotFound,
+		"oci:x": os.ErrNotExist, "ftp://h/x": ErrNotSupported, "./none.tar": os.ErrNotExist, "nosuchimage": ErrUnknownImage,
 	} {
 		if got, err := Resolve(t.Context(), st, name, o); !errors.Is(err, want) {
 			t.Errorf("%s: %d, error %v, want %v", name, got, err, want)

@@ -8,15 +8,12 @@ import (
 	"strings"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/image"
 )
 
 // ErrNotSupported is wrapped by the error about an image source that this
 // version cannot read.
 var ErrNotSupported = errors.New("not supported by this version")
-
-// unsupportedTransports begin the image names that are understood, to be
-// refused.
-var unsupportedTransports = []string{"docker://", "docker-daemon:", "docker-archive:", "oci:", "oci-archive:"}
 
 // source is what kind of thing an image name names.
 type source int
@@ -25,6 +22,7 @@ const (
 	sourceContainer   source = iota // a number or @KEY
 	sourceURL                       // http:// or https://
 	sourceFile                      // a path: it begins with / or ./ or ../
+	sourceImage                     // an image of Docker or OCI, with its transport
 	sourceUnsupported               // a transport of other tools
 	sourceLXC                       // a name on the image server
 )
@@ -37,7 +35,9 @@ func sourceOf(name string) source {
 		return sourceURL
 	case hasPrefix(name, "/", "./", "../"):
 		return sourceFile
-	case hasPrefix(name, unsupportedTransports...), strings.Contains(name, "://"):
+	case image.HasTransport(name):
+		return sourceImage
+	case strings.Contains(name, "://"):
 		return sourceUnsupported
 	default:
 		return sourceLXC
@@ -57,7 +57,8 @@ func hasPrefix(s string, prefixes ...string) bool {
 
 // Resolve returns the container that an image name stands for, importing it if
 // need be: a number, @KEY, an http or https URL, a path that begins with / or
-// ./ or ../, else an image of the image server.
+// ./ or ../, an image of Docker or OCI with its transport (see [ImportDocker]), else an
+// image of the image server.
 func Resolve(ctx context.Context, st *container.Store, name string, o Options) (container.ID, error) {
 	switch sourceOf(name) {
 	case sourceContainer:
@@ -69,9 +70,11 @@ func Resolve(ctx context.Context, st *container.Store, name string, o Options) (
 		return ImportURL(ctx, st, name, o)
 	case sourceFile:
 		return ImportTarFile(ctx, st, name, o)
+	case sourceImage:
+		return ImportDocker(ctx, st, name, o)
 	case sourceUnsupported:
 		return 0, fmt.Errorf("image %s: %w", name, &hinted{
-			ErrNotSupported, "a number, @KEY, an http(s) URL, the path of a tar or a name of the image server",
+			ErrNotSupported, "a number, @KEY, an http(s) URL, the path of a tar, docker://, docker-daemon:, docker-archive:, oci:, oci-archive: or a name of the image server",
 		})
 	default:
 		id, err := ImportLXC(ctx, st, name, o)

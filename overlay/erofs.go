@@ -32,32 +32,26 @@ func openErofs(ctx context.Context, s *cas.Store, layers []Layer, o *Options) (*
 	stacked := o.Upper != "" || len(o.Below) > 0 || merged < len(layers)
 	loop := force.loop || stacked && stacksTooDeep(s.Dir())
 
-	var lower lowers
-	defer lower.close()
-	for i := len(layers) - 1; i >= merged; i-- {
-		ix, err := s.Index(ctx, layers[i].Digest)
-		if err != nil {
-			return nil, err
-		}
-		if err := lower.add(mountIndex(s, ix, loop)); err != nil {
-			return nil, err
-		}
+	kept := o.Kept
+	if kept == nil {
+		kept = &Layers{}
+		defer kept.Close()
 	}
-	ix, err := s.Merged(ctx, digests(layers[:merged]))
-	if err != nil {
-		return nil, err
-	}
-	bottom, err := mountIndex(s, ix, loop)
-	if err != nil {
+	if err := kept.mount(ctx, s, layers, merged, loop); err != nil {
 		return nil, err
 	}
 	if !stacked {
-		return mountOf(bottom.fd), nil
+		return kept.bottom()
 	}
-	if err := lower.add(bottom, nil); err != nil {
-		return nil, err
+	lower := kept.lowers()
+	n := len(lower)
+	m, err := openOverlay(&lower, o, xinoOn)
+	more := lower[n:]
+	more.close()
+	if m == nil || !m.detached {
+		kept.Close() // they have been attached, and will not do once more
 	}
-	return openOverlay(&lower, o, xinoOn)
+	return m, err
 }
 
 // mountIndex gives a detached read-only mount of an index and its blobs. The

@@ -85,13 +85,16 @@ type Options struct {
 	// Source is what mount tables show as source. The kernel wants to see the
 	// index there when an index is mounted alone, read-only.
 	Source string
+	// Kept are mounts that an earlier Open of the same layers has made, or nil. The caller closes them.
+	Kept *Layers
 }
 
 // A Mount is a mount that is attached nowhere, until AttachTo. Its
 // descriptor is -1 before that on kernels without detached mounts (before Linux 5.2).
 type Mount struct {
 	mountfd.Mount
-	recipe *recipe // nil if it cannot be recorded
+	recipe   *recipe // nil if it cannot be recorded
+	detached bool    // it is an overlayfs whose layers are as they were
 }
 
 // Open mounts the tree that layers (bottom first) make up. Without layers it is

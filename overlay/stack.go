@@ -101,7 +101,7 @@ func openOverlay(l *lowers, o *Options, x xino) (*Mount, error) {
 	fd, detached, err := mountOverlay(*l, o, x)
 	switch {
 	case err == nil && detached:
-		return &Mount{mountfd.Of(fd), l.recipe(o, x)}, nil
+		return &Mount{Mount: mountfd.Of(fd), recipe: l.recipe(o, x), detached: true}, nil
 	case err == nil:
 		return mountOf(fd), nil
 	case o.Upper == "":

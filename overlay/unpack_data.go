@@ -103,6 +103,7 @@ type blobFiles struct {
 	store *cas.Store
 	index string
 	blobs []digest.Digest
+	view  *cas.View // has them open already; may be nil
 
 	mu    sync.Mutex
 	files []*os.File
@@ -117,6 +118,9 @@ func newBlobFiles(s *cas.Store, ix *cas.Index) *blobFiles {
 func (b *blobFiles) open(device int) (f *os.File, err error) {
 	if device < 0 || device > len(b.blobs) {
 		return nil, fmt.Errorf("%w: data in device %d of %d", erofs.ErrCorrupt, device, len(b.blobs))
+	}
+	if b.view != nil {
+		return b.view.Device(device), nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -19,6 +19,7 @@ func (e *specialError) Unwrap() error { return e.err }
 func (u *unpacker) leaveOut(err error) error {
 	var special *specialError
 	if u.lenient && errors.As(err, &special) && errors.Is(err, unix.EPERM) {
+		u.left.device()
 		return nil
 	}
 	return err

@@ -29,8 +29,9 @@ type unpacker struct {
 	links map[erofs.NID]*linkSource // guarded by mu
 	// lenient leaves out what the host does not allow: owners, devices, attributes.
 	lenient bool
-	user    bool   // our own owner must get everywhere
-	donor   *donor // where to clone files from; may be nil
+	user    bool     // our own owner must get everywhere
+	left    *leftOut // what was left out, and is to be told; may be nil
+	donor   *donor   // where to clone files from; may be nil
 }
 
 type unpackJob struct {
@@ -105,7 +106,14 @@ func (u *unpacker) unpackDir(job unpackJob, buf []byte) error {
 	if err = errors.Join(err, entryErr); err != nil {
 		return err
 	}
-	if err := u.setAttrs(fd, &in, ".", fd); err != nil {
+	closed := in.Mode & 0o7777
+	open := u.left.open(job.path, closed)
+	in.Mode = in.Mode&^0o7777 | open
+	err = u.setAttrs(fd, &in, ".", fd)
+	if err == nil && open != closed {
+		err = unix.Fchmod(fd, open) // an ACL may have closed it
+	}
+	if err != nil {
 		return fmt.Errorf("directory %q: %w", job.path, err)
 	}
 	return nil
@@ -209,6 +217,7 @@ func (u *unpacker) makeEntry(dirfd int, name, path string, in *erofs.Inode, buf 
 		}
 		if err := unix.Mknodat(dirfd, name, in.Mode&unix.S_IFMT|0o600, int(in.Rdev)); err != nil {
 			if in.Rdev != 0 && mayLack(err) {
+				u.left.device()
 				return nil // only the first user namespace has devices
 			}
 			return fmt.Errorf("make device or fifo: %w", &specialError{err})
@@ -224,13 +233,18 @@ func (u *unpacker) makeEntry(dirfd int, name, path string, in *erofs.Inode, buf 
 // capabilities, an ACL is part of the mode, and everything changes times. Fd is
 // the entry itself if it is a file or directory, else -1.
 func (u *unpacker) setAttrs(dirfd int, in *erofs.Inode, name string, fd int) error {
+	mode := u.mode(in)
 	if !u.flat {
-		if err := unix.Fchownat(dirfd, name, int(in.UID), int(in.GID), unix.AT_SYMLINK_NOFOLLOW); u.denies(err) {
+		err := unix.Fchownat(dirfd, name, int(in.UID), int(in.GID), unix.AT_SYMLINK_NOFOLLOW)
+		if u.denies(err) {
 			return fmt.Errorf("set owner: %w", err)
+		}
+		if err != nil && u.left != nil {
+			mode = u.left.owner(in, mode)
 		}
 	}
 	if !in.IsSymlink() {
-		if err := unix.Fchmodat(dirfd, name, u.mode(in), 0); err != nil {
+		if err := unix.Fchmodat(dirfd, name, mode, 0); err != nil {
 			return fmt.Errorf("set mode: %w", err)
 		}
 	}
@@ -252,6 +266,9 @@ func (u *unpacker) setAttrs(dirfd int, in *erofs.Inode, name string, fd int) err
 		}
 		if u.denies(err) {
 			return fmt.Errorf("set attribute %s: %w", x.Name, err)
+		}
+		if err != nil {
+			u.left.attribute()
 		}
 	}
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: in.MtimeSec, Nsec: int64(in.MtimeNsec)}}

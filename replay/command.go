@@ -79,6 +79,17 @@ func (e environment) lookup(name string) (value string, ok bool) {
 	return "", false
 }
 
+// has tells whether there is a variable of the same name as v.
+func (e environment) has(v string) bool {
+	for i := range len(v) {
+		if v[i] == '=' {
+			_, set := e.lookup(v[:i])
+			return set
+		}
+	}
+	return true // it is none
+}
+
 // names tells whether a variable has that name.
 func names(v, name string) bool {
 	return len(v) > len(name) && v[len(name)] == '=' && v[:len(name)] == name
@@ -87,16 +98,16 @@ func names(v, name string) bool {
 // Lists for execve(2): strings that end with a zero, and their addresses, which
 // another zero ends. The process' own are copies that no zero need follow.
 var (
-	listText  [256 << 10]byte
-	listPlace [16 << 10]uintptr
+	listText  [256<<10 + MaxSize]byte
+	listPlace [16<<10 + MaxDefaults]uintptr
 	listBytes int // how much of them is used
 	listCount int
 )
 
-// fit tells whether all arguments and variables can be put into lists, with one more
-// of either.
+// fit tells whether all arguments and variables can be put into lists, with two more
+// of either, and those that a plan gives.
 func fit(args []string, env environment) bool {
-	size, count := 2*len(longest), len(args)+len(env)+4
+	size, count := 2*len(longest)+MaxSize, len(args)+len(env)+6+MaxDefaults
 	for _, all := range [...][]string{args, env} {
 		for _, s := range all {
 			size += len(s) + 1

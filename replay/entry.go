@@ -29,6 +29,7 @@ func first(stack *vector) {
 	env := stack.strings(args + 1)
 	if args < len(words) && env < len(words) {
 		detach(words.slice(1, args))
+		stepInit(words.slice(1, args))
 		start(words.slice(1, args), words.slice(args+1, env))
 		if replayer.serving {
 			stack.disguise(args, env)

@@ -33,11 +33,19 @@ func findPlan(id string, env environment) []byte {
 		n, ok = readAll(fd, planBuf[:])
 	}
 	closeFD(fd)
-	if !ok || n < headerSize || view(planBuf[:len(magic)]) != magic {
+	if !ok {
 		return nil
 	}
-	head, ops := planBuf[len(magic):headerSize], planBuf[headerSize:n]
-	if int(get32(head)) != n || get32(head[4:]) != sum(ops) {
+	return decode(planBuf[:n])
+}
+
+// decode gives what is to be done by a plan as it is stored, nil if it is none or torn.
+func decode(b []byte) []byte {
+	if len(b) < headerSize || view(b[:len(magic)]) != magic {
+		return nil
+	}
+	head, ops := b[len(magic):headerSize], b[headerSize:]
+	if int(get32(head)) != len(b) || get32(head[4:]) != sum(ops) {
 		return nil
 	}
 	return ops

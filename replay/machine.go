@@ -9,6 +9,8 @@ type machine struct {
 	plan      []byte                                         // what is left of it
 	do        func(number, a, b, c, d, e, f uintptr) uintptr // makes a system call
 	slots     [Slots]uintptr
+	vars      [MaxDefaults]string // of the image
+	varCount  int
 	committed bool
 	entered   bool    // the root is another one
 	serving   bool    // this process is the server of a mount that the plan has made
@@ -45,6 +47,13 @@ func (m *machine) run(env environment) bool {
 			m.undo, ok = address(dir), !m.broken
 		case opServe:
 			ok = m.serve()
+		case opSpawn:
+			ok = m.spawn()
+		case opDefault:
+			if ok = m.varCount < MaxDefaults; ok {
+				m.vars[m.varCount] = view(m.text())
+				m.varCount++
+			}
 		}
 		if !ok || m.broken {
 			return false
@@ -52,6 +61,9 @@ func (m *machine) run(env environment) bool {
 	}
 	return true
 }
+
+// defaults are the variables of the image.
+func (m *machine) defaults() environment { return m.vars[:m.varCount] }
 
 // zeros stands for what is missing at the end of a plan.
 var zeros [16]byte
@@ -134,7 +146,10 @@ func (m *machine) argument() uintptr {
 var digits [24]byte
 
 // decimal is the address of a number as text.
-func decimal(n uintptr) uintptr {
+func decimal(n uintptr) uintptr { return address(number(n)) }
+
+// number is a number as text, without the zero that follows.
+func number(n uintptr) []byte {
 	i := len(digits) - 1 // where the zero is
 	for i > 0 {
 		i--
@@ -143,7 +158,7 @@ func decimal(n uintptr) uintptr {
 			break
 		}
 	}
-	return address(digits[i:])
+	return digits[i : len(digits)-1]
 }
 
 // failed tells whether the result of a system call is an error: -4095 to -1.

@@ -13,6 +13,7 @@ const (
 	sysChdir       = 80
 	sysFchdir      = 81
 	sysClone       = 56
+	sysPipe2       = 293
 	sysExecve      = 59
 	sysPrctl       = 157
 	sysSetsid      = 112

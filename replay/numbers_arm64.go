@@ -18,6 +18,7 @@ const (
 	sysGetuid      = 174
 	sysGeteuid     = 175
 	sysClone       = 220
+	sysPipe2       = 59
 	sysExecve      = 221
 	sysPrctl       = 167
 	sysSetsid      = 157

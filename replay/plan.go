@@ -2,9 +2,9 @@ package replay
 
 // A Plan is a list of system calls being recorded.
 type Plan struct {
-	ops   []byte
-	slots int
-	broke bool
+	ops             []byte
+	slots, defaults int
+	broke           bool
 }
 
 // An Arg is an argument of a system call.
@@ -85,6 +85,14 @@ func (p *Plan) Env(name, value string, set bool) {
 	p.ops = append(append(p.ops, String(name)...), String(value)...)
 }
 
+// Default gives the command a variable, NAME=VALUE, if the caller has none of that name.
+func (p *Plan) Default(v string) {
+	a := String(v)
+	p.defaults++
+	p.broke = p.broke || len(a) == 0 || p.defaults > MaxDefaults
+	p.ops = append(append(p.ops, opDefault), a...)
+}
+
 // Commit ends the part of the plan that only looks.
 func (p *Plan) Commit() { p.ops = append(p.ops, opCommit) }
 
@@ -100,6 +108,20 @@ func (p *Plan) Undo(dir string) { p.ops = append(append(p.ops, opUndo), String(d
 func (p *Plan) Serve(device Slot, title string, config []byte) {
 	p.ops = append(p.ops, opServe, byte(device))
 	for _, a := range []Arg{String(title), Bytes(config)} {
+		p.broke = p.broke || len(a) == 0
+		p.ops = append(p.ops, a...)
+	}
+}
+
+// Spawn starts a command as a child, looked for in path if its name has no slash, and reaps
+// until it has ended. Then StepStatusFD is told, as JSON, {"Code":N} or {"Signal":N}, and the
+// process ends.
+func (p *Plan) Spawn(path string, argv, env []string) {
+	p.ops = append(append(p.ops, opSpawn), String(path)...)
+	p.ops = append(p.ops, byte(len(argv)), byte(len(env)), byte(len(env)>>8))
+	p.broke = p.broke || len(argv) == 0 || len(argv) > 0xff || len(env) > 0xffff
+	for _, s := range append(argv[:len(argv):len(argv)], env...) {
+		a := String(s)
 		p.broke = p.broke || len(a) == 0
 		p.ops = append(p.ops, a...)
 	}

@@ -24,7 +24,8 @@
 //   - The server of a mount that a plan makes is forked off in its middle and goes on into Go
 //     as what [Started] gives; nothing else comes back from a plan.
 //
-// It does only what plash-run NUMBER [--] CMD… does; every other command line is left alone.
+// It does only what plash-run NUMBER [--] CMD… does, and what the init of a build's step does, with a plan
+// that is made for this one step; every other command line is left alone.
 // The plans of plain users begin with a user namespace, which a process with threads cannot
 // enter: they are followed only before Go starts. From that namespace there is no way back,
 // so if a call fails in there, the program is started again where it is.
@@ -40,9 +41,21 @@ const (
 	Stale = "stale" // a call of the plan failed: a new plan is wanted
 )
 
-// Inside is the name under which the program is started, in the container's root, where the
-// command that its arguments are could not be executed.
+// Inside is the name under which the program is started, in the container's root, where a
+// command could not be executed: its arguments are the PATH of the image, and the command line.
 const Inside = "plash-inside"
+
+// StepInit is the name under which a program is started to be the init of a build's step: with the
+// descriptors StepStatusFD, for what is told of the command's end, and StepPlanFD, for a
+// plan, see [Plan.Spawn]. Without a plan it goes on into Go.
+const (
+	StepInit     = "plash-step-init"
+	StepStatusFD = 4
+	StepPlanFD   = 7
+)
+
+// StepAgain is what the init tells, as JSON, if something in the plan did not work.
+const StepAgain = `{"Again":true}`
 
 // FileName is the name of a plan, in the directory that records the container.
 const FileName = "replay"
@@ -56,6 +69,8 @@ const (
 	MaxSize = 64 << 10
 	// Slots is how many results of calls a plan can keep.
 	Slots = 64
+	// MaxDefaults is how many variables a plan can give.
+	MaxDefaults = 128
 	// BufSize is the size of the buffer that a plan's calls may fill, in bytes.
 	BufSize = 4096
 )
@@ -78,6 +93,11 @@ const (
 	// opServe: slot of the FUSE device (1), title and configuration of its server (as
 	// argBytes).
 	opServe
+	// opSpawn: where to look for the command (as argBytes), the numbers of its arguments (1)
+	// and variables (2), all of them (as argBytes).
+	opSpawn
+	// opDefault: a variable, NAME=VALUE (as argBytes), for a caller who has none of that name.
+	opDefault
 )
 
 // Kinds of arguments.

@@ -82,7 +82,7 @@ func start(args []string, env environment) {
 	m.wait()
 	switch {
 	case ok:
-		c.exec(w, env)
+		c.exec(w, env, m.defaults())
 		w.restart(m)
 	case m.committed:
 		w.restart(m)
@@ -105,7 +105,7 @@ func openStreams() {
 
 // exec becomes the command. If that does not work, it starts the program again to find out
 // why, in the container's root: see Inside.
-func (c *command) exec(w *wayBack, env environment) {
+func (c *command) exec(w *wayBack, env, image environment) {
 	if !entered {
 		keepQuitIgnored() // else every signal is still as it was
 	}
@@ -113,13 +113,32 @@ func (c *command) exec(w *wayBack, env environment) {
 	if cwdBuf[0] != '/' || cwdBuf[1] == 0 || failed(syscall6(sysChdir, address(cwdBuf[:]), 0, 0, 0, 0, 0)) {
 		skip, more = "PWD", "PWD=/"
 	}
+	also, _ := image.lookup("PATH")
 	again := listCount
 	listAdd(Inside)
-	x := lists{list(c.argv, "", ""), list(env, skip, more)}
+	listAdd(also)
+	argv := list(c.argv, "", "")
+	begin := listCount
+	for _, v := range image {
+		if !env.has(v) {
+			listAdd(v)
+		}
+	}
+	list(env, skip, more)
+	x := lists{argv, addresses(listPlace[begin:])}
 	if name := c.argv[0]; hasSlash(name) {
-		x.execve(listPlace[again+1])
+		x.execve(listPlace[again+2])
 	} else {
-		x.search(name, env)
+		path, set := env.lookup("PATH")
+		if !set {
+			path = defaultPath
+			if also != "" {
+				path = also
+			}
+		}
+		if !x.search(name, path) && also != "" {
+			x.search(name, also)
+		}
 	}
 	w.exec(addresses(listPlace[again:]), x.env)
 }
@@ -141,13 +160,9 @@ func (x lists) execve(file uintptr) { syscall6(sysExecve, file, x.argv, x.env, 0
 // defaultPath is where package runtime looks for commands without PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// search looks for a command in PATH, as execvp(3) does, and becomes the first
-// that may be executed.
-func (x lists) search(name string, env environment) {
-	path, set := env.lookup("PATH")
-	if !set {
-		path = defaultPath
-	}
+// search looks for a command in the directories of a PATH, as execvp(3) does, and becomes
+// the first that may be executed. It tells whether there was one.
+func (x lists) search(name, path string) (found bool) {
 	for more := true; more; {
 		dir := path
 		more = false
@@ -161,7 +176,7 @@ func (x lists) search(name string, env environment) {
 			dir = "."
 		}
 		if len(dir)+len(name)+2 > len(pathBuf) {
-			return
+			return false
 		}
 		var p pathText
 		p.add(dir)
@@ -169,7 +184,8 @@ func (x lists) search(name string, env environment) {
 		p.add(name)
 		if file := p.address(); syscall6(sysFaccessat, atCwd, file, xOK, 0, 0, 0) == 0 {
 			x.execve(file)
-			return
+			return true
 		}
 	}
+	return false
 }

@@ -124,6 +124,7 @@ func (im *image) openFor(ctx context.Context, work bool, o overlay.Options) (roo
 	im.work = im.work || work
 	o.Source = im.source()
 	o.Flat = staged != nil && staged.Flat
+	o.Kept = im.kept
 	stacked := o.Upper != "" || len(o.Below) > 0
 	if im.host == nil {
 		known := readProbed(im.cas)
@@ -264,11 +265,16 @@ func (im *image) done(m rootMount) error {
 		im.served = served
 		return nil
 	}
+	if m, ok := m.(*overlay.Mount); ok && m.FD() >= 0 {
+		im.kept.Seen(m)
+		return nil
+	}
 	return m.Close()
 }
 
-// close ends a server that waits in vain.
+// close lets go of what was kept for another open, and ends a server that waits in vain.
 func (im *image) close() error {
+	im.own.Close()
 	if im.served == nil {
 		return nil
 	}

@@ -104,13 +104,14 @@ func findWay(s *cas.Store, build bool) (guestWay, error) {
 	return guestWay{}, &hintedError{fmt.Errorf("backend proot: %w: %w", errNoWay, err), "sudo apt-get install proot"}
 }
 
-// takeCopy takes a copy of a container.
-func takeCopy(ctx context.Context, st *container.Store, id container.ID) (c *copytree.Copy, err error) {
+// takeCopy takes a copy of a container, and tells of its configuration.
+func takeCopy(ctx context.Context, st *container.Store, id container.ID) (c *copytree.Copy, config container.ImageConfig, err error) {
 	err = withImage(ctx, st, id, func(im *image) error {
+		config = im.config
 		c, err = copytree.Take(ctx, im.cas, im.digests())
 		return err
 	})
-	return c, err
+	return c, config, err
 }
 
 // keepLock has the lock of a copy inherited by what this process becomes. The number is

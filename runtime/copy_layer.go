@@ -59,9 +59,12 @@ func (s *copyStep) make(ctx context.Context, st *container.Store, parent contain
 	if s.script != nil {
 		defer func() { err = errors.Join(err, s.script.Close()) }()
 	}
-	if s.copy, err = takeCopy(ctx, st, parent); err != nil {
+	copied, config, err := takeCopy(ctx, st, parent)
+	if err != nil {
 		return nil, err
 	}
+	s.copy = copied
+	s.adopt(config)
 	defer func() { err = errors.Join(err, s.copy.Close()) }()
 	defer func() { err = errors.Join(err, s.returnInput()) }()
 	if err := s.furnish(ctx); err != nil {

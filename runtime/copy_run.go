@@ -53,13 +53,14 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 			return err
 		}
 	}
-	c, err := takeCopy(ctx, st, id)
+	c, config, err := takeCopy(ctx, st, id)
 	if err != nil {
 		return err
 	}
+	r.vars = imageVars(config)
 	if way.proot != "" {
 		g := &guest{proot: way.proot, copy: c, binds: r.binds}
-		return g.run(inGuest{Argv: o.Argv, Env: r.env, Dir: r.dir, Umask: -1})
+		return g.run(inGuest{Argv: o.Argv, Env: withVars(r.env, r.vars), Also: imagePath(r.vars), Dir: r.dir, Umask: -1})
 	}
 	if o.Mounts == nil {
 		tellOnce(st.CAS(), "nothing can be mounted here, so that /proc, /sys, /tmp and /home are not shared with containers (an installed proot would do that)")
@@ -103,11 +104,11 @@ func (r *run) chroot(c *copytree.Copy, argv []string) error {
 	if err := r.becomeUser(); err != nil {
 		return err
 	}
-	env := r.env
+	env := withVars(r.env, r.vars)
 	if r.dir == "" || unix.Chdir(r.dir) != nil {
 		env = setEnv(env, "PWD", "/")
 	}
-	p, err := findProgram(argv, env)
+	p, err := findProgram(argv, env, imagePath(r.vars))
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func enterCopy(root int) error {
 
 // lookInCopy is WithMount with a copy as the working directory.
 func lookInCopy(ctx context.Context, st *container.Store, id container.ID, argv []string) error {
-	c, err := takeCopy(ctx, st, id)
+	c, _, err := takeCopy(ctx, st, id)
 	if err == nil {
 		err = keepLock(c)
 	}
@@ -138,7 +139,7 @@ func lookInCopy(ctx context.Context, st *container.Store, id container.ID, argv 
 		return notStarted(err)
 	}
 	env := setEnv(os.Environ(), "PWD", c.Dir())
-	p, err := findProgram(argv, env)
+	p, err := findProgram(argv, env, "")
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/bundle"
 )
 
 // defaultPath is where commands are looked for without PATH, and what the steps
@@ -23,9 +24,9 @@ type program struct {
 }
 
 // findProgram looks for a command the way execvp(3) does, in the root and working
-// directory of the calling thread. Without a command it is the container's shell.
-// The error is an [ExitError].
-func findProgram(argv, env []string) (program, error) {
+// directory of the calling thread, and where it is not in PATH, in the directories of also.
+// Without a command it is the container's shell. The error is an [ExitError].
+func findProgram(argv, env []string, also string) (program, error) {
 	if len(argv) == 0 {
 		sh := loginShell()
 		return program{sh, []string{path.Base(sh)}}, nil
@@ -45,7 +46,11 @@ func findProgram(argv, env []string) (program, error) {
 		dirs = defaultPath
 	}
 	err := error(unix.ENOENT)
-	for _, dir := range strings.Split(dirs, ":") {
+	search := strings.Split(dirs, ":")
+	if also != "" {
+		search = append(search, strings.Split(also, ":")...)
+	}
+	for _, dir := range search {
 		file := path.Join(dir, name)
 		if dir == "" {
 			file = "./" + name
@@ -61,6 +66,18 @@ func findProgram(argv, env []string) (program, error) {
 		}
 	}
 	return program{}, execError(name, err)
+}
+
+// commandDirs are the directories that a command is looked for in.
+func commandDirs(name string, env []string) []string {
+	if strings.Contains(name, "/") {
+		return []string{path.Dir(name)}
+	}
+	dirs, ok := lookupEnv(env, "PATH")
+	if !ok {
+		dirs = defaultPath
+	}
+	return strings.Split(dirs, ":")
 }
 
 // executable says why a file cannot be executed by this process; nil if it can,
@@ -88,10 +105,14 @@ func (p program) exec(env []string) error {
 }
 
 // Inside becomes a command in the root and working directory that it has already: a plan got
-// as far as that, and could not execute it. It returns as [Exec] does.
-func Inside(argv []string) error {
+// as far as that, and could not execute it. The words are the PATH of the image, or "", and the command.
+// It returns as [Exec] does.
+func Inside(words []string) error {
+	if len(words) < 2 {
+		return notStarted(errors.New("no command given"))
+	}
 	env := os.Environ()
-	p, err := findProgram(argv, env)
+	p, err := findProgram(words[1:], env, words[0])
 	if err != nil {
 		return err
 	}
@@ -131,9 +152,18 @@ func execError(name string, err error) error {
 
 // loginShell is the shell of the first user of the container, which is root.
 func loginShell() string {
-	const fallback = "/bin/sh"
 	// O_NONBLOCK: whatever an image has there, opening it does not hang.
-	fd, err := unix.Open("/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	return shellOf(unix.Open("/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0))
+}
+
+// loginShellIn is loginShell for a container whose root is an open directory.
+func loginShellIn(root int) string {
+	return shellOf(bundle.OpenIn(root, "/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK))
+}
+
+// shellOf reads an open passwd, and closes it.
+func shellOf(fd int, err error) string {
+	const fallback = "/bin/sh"
 	if err != nil {
 		return fallback
 	}

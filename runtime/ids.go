@@ -22,6 +22,8 @@ const (
 	asSelf mapping = "self"
 	// asRoot has the caller as root, and his subordinate ids as the others: to build.
 	asRoot mapping = "root"
+	// asCaller makes no user namespace: for who may mount without.
+	asCaller mapping = "caller"
 )
 
 // idMaps are the ids of a user namespace.
@@ -35,6 +37,8 @@ type idMaps struct {
 	// flat says that not all users of an image have ids: files then belong to the
 	// caller, whatever the image says.
 	flat bool
+	// none says that there is no user namespace of plash's own.
+	none bool
 }
 
 // single tells whether there is one user.
@@ -43,6 +47,9 @@ func (m *idMaps) single() bool { return len(m.uids) == 1 && m.uids[0].Size == 1 
 // mapsFor gives the ids for a namespace of the calling process. Why subordinate ids are not
 // used where they could be is the error; the maps are good all the same.
 func mapsFor(as mapping) (idMaps, error) {
+	if as == asCaller {
+		return idMaps{none: true}, nil
+	}
 	if hasCapabilities(unix.CAP_SETUID, unix.CAP_SETGID) {
 		m := idMaps{setgroups: true}
 		uids, err := user.CurrentProcessUIDMap()

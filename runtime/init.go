@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/fusefs"
+	"github.com/ihucos/plash/replay"
 )
 
 // initName is the name under which the program is started again to be the init
 // of a step.
-const initName = "plash-step-init"
+const initName = replay.StepInit
 
 // Descriptors of an init.
 const (
@@ -23,6 +24,7 @@ const (
 	statusFD            // an outcome as JSON goes out
 	rootFD              // the container's root, a detached mount
 	scriptIn            // the script to run, if there is one
+	planFD              // what to do before Go starts, see [step.plan]; then the others but statusFD and rootFD are not used
 )
 
 // An initConfig tells an init what to do.
@@ -30,6 +32,7 @@ type initConfig struct {
 	At        string // where to attach the root: a directory of the host
 	Binds     []bind
 	Argv, Env []string
+	Also      string // where else the command may be, as PATH
 	Dir       string // working directory; where it is not there, /
 	Umask     int    // -1: leave it
 	// HasScript adds the script's name as the last argument, for scripts that are
@@ -51,10 +54,11 @@ func MaybeInit() {
 	fusefs.MaybeServe()
 	maybeStage()
 	maybeGuest()
+	maybePrepare()
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return
 	}
-	for fd := configFD; fd <= scriptIn; fd++ {
+	for fd := configFD; fd <= planFD; fd++ {
 		unix.CloseOnExec(fd)
 	}
 	status := os.NewFile(statusFD, "status")
@@ -130,7 +134,7 @@ func (c *initConfig) fork() (pid int, err error) {
 		}
 		argv = append(argv, fmt.Sprintf("/proc/%s/fd/%d", me, scriptIn))
 	}
-	p, err := findProgram(argv, c.Env)
+	p, err := findProgram(argv, c.Env, c.Also)
 	if err != nil {
 		return 0, err
 	}

@@ -21,8 +21,8 @@ import (
 type LayerOptions struct {
 	// Script is the whole text of a shell script of any length, run by "sh -l"
 	// in / with umask 022. It shares with the host /home, /dev, /sys and
-	// /etc/resolv.conf unless Mounts says otherwise, has an environment of PATH
-	// and HOME alone unless Env says otherwise, and nothing on standard input
+	// /etc/resolv.conf unless Mounts says otherwise, has an environment of PATH, HOME and the
+	// variables of the image alone unless Env says otherwise, and nothing on standard input
 	// unless Stdin says otherwise. Its standard output goes to Stderr unless
 	// Stdout is given.
 	Script string
@@ -37,9 +37,19 @@ type LayerOptions struct {
 	// Input is a directory of the host that a script finds at InputPath; "" for none. It
 	// leaves no trace in the layer. What the script writes there stays in it.
 	Input string
+	// Kept is what the steps of a build have in common, or nil.
+	Kept *Kept
 	// IgnoreStatus keeps what the command changed also when it fails.
 	IgnoreStatus bool
 }
+
+// Kept is what one RunLayer leaves mounted for the next one on top of its layer: the layers below. What
+// has been read of them, the shell for one, is then in the kernel's cache. The zero value is empty; it
+// is for one RunLayer at a time, and to be closed after the last.
+type Kept struct{ layers overlay.Layers }
+
+// Close lets go of the mounts.
+func (k *Kept) Close() { k.layers.Close() }
 
 // InputPath is where a script finds its input.
 const InputPath = "/.plash-input"
@@ -145,7 +155,8 @@ type step struct {
 	root    rootMount
 	script  *os.File
 	emulation
-	inCopy bool // there are no namespaces, and the root is a copy
+	closing chan error // how closing the root ends, if that goes on; nil: it does not
+	inCopy  bool       // there are no namespaces, and the root is a copy
 }
 
 // make runs the command and has what it changed packed.
@@ -155,6 +166,11 @@ func (s *step) make(ctx context.Context, st *container.Store, parent container.I
 		upper, err = s.run(ctx, st, parent)
 		return err
 	})
+	defer func() {
+		if s.closing != nil {
+			err = errors.Join(err, <-s.closing)
+		}
+	}()
 	if err != nil {
 		return err
 	}
@@ -185,7 +201,7 @@ func (s *step) run(ctx context.Context, st *container.Store, parent container.ID
 		err = s.supervise(ctx)
 	}
 	if s.root != nil {
-		err = errors.Join(err, s.root.Close())
+		err = errors.Join(err, s.closeRoot())
 	}
 	if s.script != nil {
 		err = errors.Join(err, s.script.Close())
@@ -199,6 +215,19 @@ func (s *step) run(ctx context.Context, st *container.Store, parent container.ID
 		return nil, fmt.Errorf("pack layer: %w", err)
 	}
 	return upper, nil
+}
+
+// closeRoot lets go of the root. One of the kernel's is closed while the layer is packed, as what was
+// written is in the upper directory, and the kernel takes half a millisecond for it; our own
+// filesystem writes out what it has.
+func (s *step) closeRoot() error {
+	m, ok := s.root.(*overlay.Mount)
+	if !ok {
+		return s.root.Close()
+	}
+	s.closing = make(chan error, 1)
+	go func() { s.closing <- m.Close() }()
+	return nil
 }
 
 // prepare fills in the options' defaults, and what the init is told.
@@ -278,6 +307,10 @@ func (s *step) prepareScript() (err error) {
 // the layer and with mount points below all layers, where they leave no trace. The
 // upper directory lies on the store's disk, or in memory if that cannot hold one.
 func (s *step) mount(ctx context.Context, im *image) error {
+	if s.options.Kept != nil {
+		im.kept = &s.options.Kept.layers
+	}
+	s.adopt(im.config)
 	if err := s.emulate(ctx, im); err != nil {
 		return err
 	}

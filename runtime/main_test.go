@@ -27,7 +27,7 @@ const helperName = "plash-test-helper"
 
 // A call is what such a process does.
 type call struct {
-	Op    string // run, layer, with-mount, mount, unmount
+	Op    string // run, isolate, layer, with-mount, mount, unmount
 	Store string
 	ID    container.ID
 	Run   RunOptions
@@ -35,6 +35,8 @@ type call struct {
 	Argv  []string
 	Mount MountOptions
 	Dir   string
+
+	Isolate IsolateOptions
 }
 
 func TestMain(m *testing.M) {
@@ -95,6 +97,8 @@ func (c *call) do() error {
 	switch c.Op {
 	case "run":
 		return Exec(ctx, st, c.ID, c.Run)
+	case "isolate":
+		return Isolate(ctx, st, c.ID, c.Isolate)
 	case "with-mount":
 		return WithMount(ctx, st, c.ID, c.Argv)
 	case "mount":

@@ -160,7 +160,7 @@ func withMountHere(ctx context.Context, st *container.Store, id container.ID, ar
 		}
 	}
 	env := setEnv(os.Environ(), "PWD", dir)
-	p, err := findProgram(argv, env)
+	p, err := findProgram(argv, env, "")
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ type outcome struct {
 	NoMounts bool           `json:",omitempty"` // Failure is about a host that allows no mounts
 	Code     int            // the exit code of the command, or for Failure if it is not 0
 	Signal   syscall.Signal // that killed the command
+	Again    bool           `json:",omitempty"` // something in a plan did not work, and nothing was run
 }
 
 // outcomeOf puts an error into an outcome, from which err gives one like it.

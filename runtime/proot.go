@@ -91,6 +91,7 @@ type guest struct {
 // inGuest is what the inside is told.
 type inGuest struct {
 	Argv, Env []string
+	Also      string // where else the command may be, as PATH
 	Dir       string // working directory; where it is not there, /
 	Umask     int    // -1: leave it
 	Group     int    // process group that the command belongs to

@@ -74,7 +74,7 @@ func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
 	if err != nil {
 		return outcomeOf(err)
 	}
-	i := &initConfig{Argv: c.Argv, Env: c.Env, Umask: -1, Dir: "."}
+	i := &initConfig{Argv: c.Argv, Env: c.Env, Also: c.Also, Umask: -1, Dir: "."}
 	pid, err := i.fork()
 	if err != nil {
 		return outcomeOf(err)

@@ -62,7 +62,7 @@ func endOf(o outcome) error {
 // commandInGuest runs the command of a step under proot, where it seems to be root.
 func (c *initConfig) commandInGuest(tracer chan<- int) outcome {
 	g := &guest{proot: c.Guest.Proot, dir: c.Guest.Dir, binds: c.Binds, fake: os.Geteuid() != 0}
-	err := g.start(inGuest{Argv: c.Argv, Env: c.Env, Dir: c.Dir, Umask: c.Umask, Alone: true}, os.Stdin, os.Stdout, os.Stderr)
+	err := g.start(inGuest{Argv: c.Argv, Env: c.Env, Also: c.Also, Dir: c.Dir, Umask: c.Umask, Alone: true}, os.Stdin, os.Stdout, os.Stderr)
 	if err != nil {
 		return outcomeOf(err)
 	}

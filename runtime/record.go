@@ -48,6 +48,9 @@ func (r *run) record(st *container.Store, id container.ID) {
 		}
 	}
 	p := &recorder{dir: st.CAS().Dir()}
+	for _, v := range r.vars {
+		p.Default(v)
+	}
 	p.guard(r, root)
 	if staged != nil {
 		p.userNamespace()
@@ -181,17 +184,16 @@ func (p *recorder) absent(b bind, found []source) {
 // mountNamespace is what [enterNamespace] does.
 func (p *recorder) mountNamespace() {
 	p.Call(unix.SYS_UNSHARE, replay.Number(unix.CLONE_NEWNS))
-	p.Call(unix.SYS_MOUNT, replay.String(""), replay.String("/"), replay.Number(0), replay.Number(unix.MS_REC|unix.MS_SLAVE), replay.Number(0))
+	p.slave()
 }
 
 // mount makes the root as [run.prepare] has made it, and enters it as enterRoot
 // does.
 func (p *recorder) mount(r *run, m *overlay.Mount) {
 	layers := m.RecordLayers(&p.Plan)
-	shared := make([]replay.Slot, len(r.sources))
+	shared := make([]sharedPlace, len(r.sources))
 	for i, s := range r.sources {
-		shared[i] = p.CallKeep(unix.SYS_OPEN_TREE, cwd(), replay.String(s.Path),
-			replay.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
+		shared[i] = sharedPlace{s.Path, p.cloneTree(s.Path)}
 	}
 	p.Call(unix.SYS_MOUNT, replay.String("plash"), replay.String(r.at), replay.String("tmpfs"), replay.Number(0), replay.String("mode=0700"))
 	p.Undo(r.at)
@@ -199,18 +201,10 @@ func (p *recorder) mount(r *run, m *overlay.Mount) {
 	p.mkdir(r.work)
 	root := m.Record(&p.Plan, layers)
 	p.Call(unix.SYS_MOVE_MOUNT, root.Arg(), replay.String(""), cwd(), replay.String(r.at), replay.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	for i, s := range r.sources {
-		b := (*[unix.SizeofOpenHow]byte)(unsafe.Pointer(&how))
-		at := p.CallKeep(unix.SYS_OPENAT2, root.Arg(), replay.String(s.Path), replay.Bytes(b[:]), replay.Number(len(b)))
-		p.Call(unix.SYS_MOVE_MOUNT, shared[i].Arg(), replay.String(""), at.Arg(), replay.String(""),
-			replay.Number(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	for _, s := range shared {
+		p.share(root, s)
 	}
-	p.Call(unix.SYS_FCHDIR, root.Arg())
-	p.Call(unix.SYS_PIVOT_ROOT, replay.String("."), replay.String("."))
-	p.Enter()
-	p.Call(unix.SYS_UMOUNT2, replay.String("."), replay.Number(unix.MNT_DETACH))
-	p.Call(unix.SYS_CHDIR, replay.String("/"))
+	p.enter(root)
 }
 
 func (p *recorder) mkdir(dir string) {

@@ -40,7 +40,7 @@ func (o *RunOptions) plain() bool {
 
 // Exec becomes a command in a container: a process with the ids, environment,
 // terminal, descriptors and working directory of the caller, with another root
-// filesystem. Where the working directory is not there, it is / and PWD says so.
+// filesystem, and with the variables of the image that the caller does not have. Where the working directory is not there, it is / and PWD says so.
 //
 // It returns only if that did not work, with an [ExitError], or, where the caller may not
 // mount, when a process that it started in his place has ended, with an [EndError]; the calling
@@ -73,11 +73,11 @@ func execHere(ctx context.Context, st *container.Store, id container.ID, o RunOp
 	if err := r.becomeUser(); err != nil {
 		return notStarted(err)
 	}
-	env := r.env
+	env := withVars(r.env, r.vars)
 	if r.dir == "" || unix.Chdir(r.dir) != nil {
 		env = setEnv(env, "PWD", "/")
 	}
-	p, err := findProgram(o.Argv, env)
+	p, err := findProgram(o.Argv, env, imagePath(r.vars))
 	if err != nil {
 		return err
 	}
@@ -100,6 +100,7 @@ func (r *run) becomeUser() error {
 // A run is what Exec collects before it becomes the command.
 type run struct {
 	env         []string
+	vars        []string  // of the image
 	who         *identity // nil: stay who we are
 	dir         string    // working directory; "" if it has no name
 	upper, work string
@@ -130,6 +131,7 @@ func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID,
 	err = withImage(ctx, st, id, func(im *image) error {
 		// A process that stays behind keeps the server, which must not keep more.
 		im.log = logFor(im.log)
+		r.vars = imageVars(im.config)
 		if err := enterNamespace(); err != nil {
 			return err
 		}

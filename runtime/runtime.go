@@ -1,13 +1,15 @@
 // Package runtime runs programs in containers, and mounts containers for
 // programs that run outside.
 //
-// There are three ways:
+// There are four ways:
 //   - [Exec] becomes the command ([WithMount] does, on the host): a private mount
 //     namespace on the calling thread, the container's root in it, exec. Nobody
 //     supervises; the mounts are gone with the last process that uses them.
 //   - [RunLayer] runs a command in a pid namespace under an init of plash's own,
 //     waits, and packs what it changed. Nothing of it outlives the init, and the
 //     init does not outlive its parent.
+//   - [Isolate] has runc or crun run a command, in namespaces that end with it or with
+//     its caller, whichever comes first.
 //   - [Mount] attaches a container at a directory, to stay until [Unmount].
 //
 // Where nothing can be mounted, the first two work in a copy of the container's tree
@@ -25,10 +27,10 @@
 //   - Every descriptor opened here is close-on-exec. Those of the caller pass
 //     through Exec and WithMount, and the lock of a copy does.
 //
-// It does not isolate: apart from the root filesystem a process in a container
-// is what it would be outside. It does not know layers, blobs and backends from
-// within; package overlay does. Programs that call RunLayer must call
-// [MaybeInit] first thing in main.
+// But for Isolate nothing is isolated: apart from the root filesystem a process in a
+// container is what it would be outside. The package does not know layers, blobs and backends from
+// within; package overlay does. Programs that call it must call [MaybeInit] first thing
+// in main.
 package runtime
 
 import (
@@ -113,11 +115,14 @@ type image struct {
 	id     container.ID
 	cas    *cas.Store
 	layers []overlay.Layer // bottom first
-	log    *os.File        // where a server writes what is damaged, or nil
+	config container.ImageConfig
+	log    *os.File // where a server writes what is damaged, or nil
 
-	host   *probed       // what is known not to work here; nil: not looked up yet
-	work   bool          // it is, or will be, worked in
-	served *fusefs.Mount // looked at, and kept for the next open
+	host   *probed         // what is known not to work here; nil: not looked up yet
+	work   bool            // it is, or will be, worked in
+	served *fusefs.Mount   // looked at, and kept for the next open
+	kept   *overlay.Layers // what is mounted by EROFS, from one open to the next
+	own    overlay.Layers  // is kept, unless someone else keeps it
 }
 
 // withImage looks a container up and calls f, which mounts it, with the store's
@@ -133,9 +138,15 @@ func withImage(ctx context.Context, st *container.Store, id container.ID, f func
 		return err
 	}
 	im := &image{id: id, cas: st.CAS(), layers: make([]overlay.Layer, len(records)), log: os.Stderr}
+	im.kept = &im.own
 	defer func() { err = errors.Join(err, im.close()) }()
 	for i, r := range records {
 		im.layers[i] = overlay.Layer{Digest: r.Layer, Packed: r.Origin.Packed()}
+	}
+	if len(records) > 0 {
+		if im.config, err = records[len(records)-1].ImageConfig(); err != nil {
+			return err
+		}
 	}
 	return f(im)
 }

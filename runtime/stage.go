@@ -43,6 +43,10 @@ type stageConfig struct {
 	Clean bool         `json:",omitempty"` // Reclaim
 	// Examine says what works, as JSON, where a layer's tar would go.
 	Examine bool `json:",omitempty"`
+
+	Isolated *isolated `json:",omitempty"` // Isolate
+
+	told *json.Decoder // what else the stage is told
 }
 
 // needsStage tells whether this process cannot mount as it is.
@@ -64,6 +68,9 @@ type stageFiles struct {
 	stdin, stdout, stderr *os.File
 	tar                   *os.File // where a layer's tar goes, or nil
 }
+
+// tell tells a stage more.
+func (s *stage) tell(more any) error { return json.NewEncoder(s.config).Encode(more) }
 
 // startStage starts a stage. The calling goroutine is locked to its thread: Pdeathsig is
 // sent when the thread ends that forked.
@@ -101,23 +108,21 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 	s.cmd = &exec.Cmd{
 		Path: exe, Env: os.Environ(),
 		Stdin: files.stdin, Stdout: files.stdout, Stderr: files.stderr,
-		SysProcAttr: &syscall.SysProcAttr{
-			Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
-			AmbientCaps: allCapabilities(),
-			Pdeathsig:   death,
-		},
+		SysProcAttr: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: death},
 	}
-	if !maps.helper {
+	if c.Isolated != nil {
+		s.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP
+	}
+	if !maps.none {
+		s.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
+		s.cmd.SysProcAttr.AmbientCaps = allCapabilities()
+	}
+	if !maps.helper && !maps.none {
 		s.cmd.SysProcAttr.UidMappings, s.cmd.SysProcAttr.GidMappings = maps.uids, maps.gids
 		s.cmd.SysProcAttr.GidMappingsEnableSetgroups = maps.setgroups
 	}
 	if err := s.start(configOut, statusIn, files.tar); err != nil {
-		err = fmt.Errorf("make user namespace: %w", err)
-		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL) ||
-			errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EUSERS) || errors.Is(err, unix.EACCES) {
-			err = fmt.Errorf("%w: %w", ErrNoNamespaces, err)
-		}
-		return nil, errors.Join(err, s.close())
+		return nil, errors.Join(maps.refused(err), s.close())
 	}
 	if maps.helper {
 		if err := maps.write(s.cmd.Process.Pid); err != nil {
@@ -125,8 +130,22 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 		}
 	}
 	// A stage that is gone already says more by its end.
-	_ = json.NewEncoder(s.config).Encode(c)
+	_ = s.tell(c)
 	return s, nil
+}
+
+// refused says why there is no stage, from the error of forking it.
+func (m *idMaps) refused(err error) error {
+	if m.none {
+		return &hintedError{fmt.Errorf("make namespaces: %w", err), "`plash-doctor` says what works here"}
+	}
+	err = fmt.Errorf("make user namespace: %w", err)
+	for _, denied := range []error{unix.EPERM, unix.ENOSPC, unix.EINVAL, unix.ENOSYS, unix.EUSERS, unix.EACCES} {
+		if errors.Is(err, denied) {
+			return fmt.Errorf("%w: %w", ErrNoNamespaces, err)
+		}
+	}
+	return err
 }
 
 // start forks.

@@ -79,7 +79,8 @@ func maybeStage() {
 		}
 	}
 	var c stageConfig
-	if err := json.NewDecoder(files[0]).Decode(&c); err != nil {
+	c.told = json.NewDecoder(files[0])
+	if err := c.told.Decode(&c); err != nil {
 		os.Exit(codeNotStarted) // the parent is gone, or knows better
 	}
 	staged = &c
@@ -113,6 +114,8 @@ func (c *stageConfig) do(tar *os.File) error {
 		return runLayer(ctx, st, c.ID, c.Layer.options(), func(ctx context.Context, upper *os.File, flat *overlay.Flat) error {
 			return overlay.Pack(ctx, tar, upper, overlay.PackOptions{Upper: true, Flat: flat})
 		})
+	case c.Isolated != nil:
+		return c.Isolated.run(ctx, st, c.ID, c.told)
 	case c.Clean:
 		return blobs.Reclaim()
 	case c.Examine:

@@ -22,7 +22,18 @@ func (s *step) supervise(ctx context.Context) error {
 	if s.root.FD() < 0 {
 		return errors.New("run a build step: this needs detached mounts (Linux 5.2)")
 	}
-	in, err := s.startInit()
+	if plan := s.plan(); plan != nil {
+		err := s.superviseInit(ctx, plan)
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+		planless.Store(true)
+	}
+	return s.superviseInit(ctx, nil)
+}
+
+func (s *step) superviseInit(ctx context.Context, plan *os.File) error {
+	in, err := s.startInit(plan)
 	if err != nil {
 		return fmt.Errorf("start init of the step: %w", err)
 	}
@@ -43,7 +54,11 @@ type runningInit struct {
 	end    syscall.Signal // that ends it with all processes of the step
 }
 
-func (s *step) startInit() (*runningInit, error) {
+// startInit starts an init with a plan, or with nil as one; the plan is closed.
+func (s *step) startInit(plan *os.File) (*runningInit, error) {
+	if plan != nil {
+		defer plan.Close()
+	}
 	configOut, configIn, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -77,8 +92,8 @@ func (s *step) startInit() (*runningInit, error) {
 		Env:    []string{},
 		Stdout: s.options.Stdout,
 		Stderr: s.options.Stderr,
-		// In the order of configFD, statusFD, rootFD, scriptIn; a nil file is closed.
-		ExtraFiles: []*os.File{configOut, statusIn, root, s.script},
+		// In the order of configFD, statusFD, rootFD, scriptIn, planFD; a nil file is closed.
+		ExtraFiles: []*os.File{configOut, statusIn, root, s.script, plan},
 		SysProcAttr: &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID,
 			Pdeathsig:  unix.SIGKILL,
@@ -138,6 +153,9 @@ func (in *runningInit) wait(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("the init of the step ended without a word: %w", errors.Join(waitErr, err))
+	}
+	if st.Again {
+		return errAgain
 	}
 	return st.err()
 }

@@ -48,10 +48,17 @@ type Tree struct {
 	xattrs  []string // serialised, see packXattrs; 0 is none
 	xattrID map[string]uint32
 	data    []byte // what lies in the image itself, at device 0
+	short   []shortDevice
 
 	lastDir  string // cache for dirFor: tars list a directory's entries together
 	lastEnt  uint32
 	lastGood bool
+}
+
+// shortDevice is a device that ends within a block.
+type shortDevice struct {
+	n    int
+	size int64 // in bytes
 }
 
 // entry is a name in a directory. Entry 0 is the root. A parent always
@@ -131,6 +138,9 @@ func (t *Tree) SetDevice(n int, tag string, size int64) error {
 		return fmt.Errorf("%w: a blob of %d bytes, the limit is 2 TiB", ErrLimit, size)
 	}
 	t.devices[n-1] = Device{Tag: tag, Blocks: uint64(blocks)}
+	if size%BlockSize != 0 {
+		t.short = append(t.short, shortDevice{n, size})
+	}
 	return nil
 }
 

@@ -32,6 +32,7 @@ func (r *Reader) readEntry(flag byte) error {
 	}
 	e.DataOff = r.off
 	r.end = r.off + roundUp(size)
+	r.pad = roundUp(size) - size
 	if e.Type != TypeReg {
 		return nil
 	}

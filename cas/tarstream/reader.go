@@ -18,9 +18,14 @@ type Source interface {
 // Reader parses a tar stream. It reads no further than the end marker, whose
 // rest (the padding of the last record) is the caller's to drain.
 type Reader struct {
+	// Unpadded takes the end of the stream in the padding behind an entry for a clean one: umoci
+	// insert leaves out that padding and the end marker.
+	Unpadded bool
+
 	src Source
 	off int64 // consumed so far
 	end int64 // where the data and padding of the current entry end
+	pad int64 // how much of that is padding
 	err error // what all further calls of Next return
 
 	ended bool // whether an end marker was read
@@ -62,7 +67,12 @@ func (r *Reader) Next() (*Entry, error) {
 }
 
 func (r *Reader) next() error {
-	if err := r.skipTo(r.end); err != nil {
+	if err := r.skipTo(r.end - r.pad); err != nil {
+		return r.fail(r.entry.HeaderOff, r.entry.Name, err)
+	}
+	if err := r.skipTo(r.end); r.Unpadded && errors.Is(err, io.ErrUnexpectedEOF) {
+		return io.EOF
+	} else if err != nil {
 		return r.fail(r.entry.HeaderOff, r.entry.Name, err)
 	}
 	start := r.off

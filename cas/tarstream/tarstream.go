@@ -70,10 +70,17 @@ func (e *Error) Error() string {
 	if e.Name == "" {
 		return fmt.Sprintf("tar stream at offset %d: %v", e.Offset, e.Err)
 	}
-	return fmt.Sprintf("tar entry %q at offset %d: %v", e.Name, e.Offset, e.Err)
+	name := e.Name
+	if len(name) > shownName {
+		name = name[:shownName] + "…"
+	}
+	return fmt.Sprintf("tar entry %q at offset %d: %v", name, e.Offset, e.Err)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// shownName is how much of a name is shown in errors, in bytes.
+const shownName = 400
 
 // Types of entries. The Reader yields no others.
 const (

@@ -139,7 +139,7 @@ func (g grammar) split(flags *pflag.FlagSet, words []string) (a arguments, err e
 			a.operands = append(a.operands, words...)
 			return a, nil
 		case g.actions():
-			if flag, _ := lookup(flags, word); flag == nil || strings.Contains(word, "=") {
+			if flag, _ := lookup(flags, word); flag == nil || flag.NoOptDefVal != "" && strings.Contains(word, "=") {
 				a.operands = append(a.operands, word)
 				words = words[1:]
 				continue

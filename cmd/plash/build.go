@@ -14,12 +14,16 @@ import (
 	"github.com/ihucos/plash/runtime"
 )
 
-type buildOptions struct{ actions []string }
+type buildOptions struct {
+	actions []string
+	cache   cacheOptions
+}
 
 func newBuild() *command {
-	return &command{
+	var o buildOptions
+	c := &command{
 		operands: grammar{"ACTIONS…"},
-		usage:    "ACTIONS… | --list",
+		usage:    "[--cache-from REPO[,REPO…]] [--cache-to REPO] ACTIONS… | --list",
 		long: `
 Builds a container out of actions and prints its id. An action is --name ARG…
 or -x ARG…, its arguments run to the next word that begins with a dash; --list
@@ -30,14 +34,23 @@ that follow make a layer, or several where --layer stands between them.
 lines under it are its arguments, lines that begin with # are comments.
 
 A layer whose script and base are unchanged is taken from the cache, unless
-PLASH_NO_CACHE=1 is in the environment. PLASH_PROGRESS=plain, tty or none says how
+PLASH_NO_CACHE=1 is in the environment. Machines share what they have built by way
+of repositories in registries of images (HOST/NAME): --cache-from names such that
+are asked for layers, --cache-to one that gets them too. Who may write to them
+decides what is built. In the environment they are PLASH_CACHE_FROM and
+PLASH_CACHE_TO, also for other commands that build.
+
+PLASH_PROGRESS=plain, tty or none says how
 progress is shown, if not by whether standard error is a terminal.`,
 		example: "plash-build --image alpine --run 'touch /file' --layer --run 'touch /file2'\n" +
 			"plash-build --from debian:bookworm --apt git curl\nplash-build --include ./build.plash\nplash-build --list",
 		run: func(ctx context.Context, a arguments, s streams) error {
-			return runBuild(ctx, buildOptions{actions: a.operands}, s)
+			o.actions = a.operands
+			return runBuild(ctx, o, s)
 		},
 	}
+	o.cache.declare(c.options())
+	return c
 }
 
 func runBuild(ctx context.Context, o buildOptions, s streams) error {
@@ -52,7 +65,7 @@ func runBuild(ctx context.Context, o buildOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	id, err := buildPlan(ctx, st, plan, s)
+	id, err := buildPlan(ctx, st, plan, o.cache, s)
 	if err != nil {
 		return err
 	}
@@ -113,7 +126,7 @@ func buildActions(ctx context.Context, st *container.Store, actions []string, s 
 	if plan.List {
 		return 0, &usageError{what: "--list makes no container", hint: listHint}
 	}
-	return buildPlan(ctx, st, plan, s)
+	return buildPlan(ctx, st, plan, cacheOptions{}, s)
 }
 
 // isAction reports whether a word begins a build action.
@@ -129,13 +142,21 @@ func isAction(word string) bool {
 
 // buildPlan joins the packages that a build needs: images come from
 // importexport, scripts are run by runtime.
-func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, s streams) (container.ID, error) {
+func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, o cacheOptions, s streams) (container.ID, error) {
 	d, err := displayFor(s)
 	if err != nil {
 		return 0, err
 	}
+	var kept runtime.Kept
+	defer kept.Close()
+	cache, done, err := o.open(st, d, s)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
 	b := build.Builder{
 		Containers: st,
+		Cache:      cache,
 		Stderr:     s.err,
 		Times:      d != displayNone,
 		Color:      d == displayTTY && os.Getenv("NO_COLOR") == "",
@@ -144,7 +165,7 @@ func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, s str
 			return importexport.Resolve(ctx, st, name, importSettings(false, d, s))
 		},
 		RunLayer: func(ctx context.Context, parent container.ID, script, input string) (*cas.Staged, error) {
-			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Input: input, Stderr: s.err})
+			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Input: input, Stderr: s.err, Kept: &kept})
 		},
 	}
 	return b.Build(ctx, plan)

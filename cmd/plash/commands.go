@@ -28,6 +28,7 @@ func commands() []commandEntry {
 		{"add-layer", "Building", "put the content of a directory as a layer on a container", newAddLayer},
 
 		{"run", "Running", "run a command in a container", newRun},
+		{"runc", "Running", "run a command in a container, isolated by runc or crun", newRunc},
 		{"exec", "Running", "build a Plashfile and run its entrypoint", newExec},
 		{"mount", "Running", "mount a container at a directory", newMount},
 		{"umount", "Running", "take a mount away", newUmount},
@@ -39,7 +40,14 @@ func commands() []commandEntry {
 		{"import-tar", "Images in and out", "import a root filesystem from a tar", newImportTar},
 		{"import-url", "Images in and out", "import a root filesystem from a tar at a URL", newImportURL},
 		{"import-lxc", "Images in and out", "import an image of the LXC image server", newImportLXC},
+		{"import-docker", "Images in and out", "import an image of Docker or OCI", newImportDocker},
 		{"export-tar", "Images in and out", "write a container's root filesystem as a tar", newExportTar},
+		{"export-docker", "Images in and out", "give a container to other tools as an image", newExportDocker},
+		{"push", "Images in and out", "send a container as an image to a registry", newPush},
+		{"export-dir", "Images in and out", "make a container's root filesystem in a directory", newExportDir},
+		{"export-img", "Images in and out", "write a container's root filesystem as an ext4 image", newExportImg},
+		{"export-erofs", "Images in and out", "write a container's root filesystem as an EROFS image", newExportEROFS},
+		{"export-squashfs", "Images in and out", "write a container's root filesystem as a squashfs image", newExportSquashfs},
 
 		{"list", "The store", "list the containers", newList},
 		{"map", "The store", "get, set or delete a name for a container", newMap},

@@ -55,7 +55,11 @@ func runCreate(ctx context.Context, o createOptions, s streams) (err error) {
 // keepLayer makes a container of a layer and prints its id.
 func keepLayer(ctx context.Context, st *container.Store, parent container.ID, layer *cas.Staged, from container.Origin, s streams) (err error) {
 	defer func() { err = errors.Join(err, layer.Close()) }()
-	r, err := st.Create(ctx, parent, layer, container.CreateOptions{Origin: from})
+	below, err := st.Get(parent)
+	if err != nil {
+		return err
+	}
+	r, err := st.Create(ctx, parent, layer, container.CreateOptions{Origin: from, Config: below.Config})
 	if err != nil {
 		return err
 	}

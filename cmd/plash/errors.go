@@ -9,7 +9,7 @@ import (
 
 	"github.com/ihucos/plash/build"
 	"github.com/ihucos/plash/container"
-	"github.com/ihucos/plash/importexport"
+	"github.com/ihucos/plash/importexport/output"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime"
 )
@@ -57,9 +57,9 @@ func hintOf(err error) string {
 	if hint := carriedHint(err); hint != "" {
 		return hint
 	}
-	var output *importexport.WriteError
+	var place *output.WriteError
 	switch {
-	case errors.As(err, &output):
+	case errors.As(err, &place):
 		return "" // the rest is about the store
 	case errors.Is(err, container.ErrNotFound):
 		return "`plash-list` shows the containers there are"

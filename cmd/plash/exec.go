@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/ihucos/plash/build"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/runtime"
+	"github.com/ihucos/plash/runtime/bundle"
 )
 
 type execOptions struct {
@@ -28,8 +28,9 @@ plash-run does. With the first line "#!/usr/bin/env plash-exec" and execute
 permission, a Plashfile is a program.
 
 The entrypoint is what --entrypoint or --entrypoint-script says, else exec=PATH in
-a comment among the first lines, else that of the image. In the same comment,
-mount=LIST says what is shared with the host:
+a comment among the first lines, else that of the image, whose command follows
+where there is no ARG. In the same comment, mount=LIST says what is shared with
+the host:
 
   # plash-exec: exec=/usr/bin/make mount=default,/srv
 
@@ -60,7 +61,7 @@ func execPlan(ctx context.Context, command, name string, plan *build.Plan, heade
 	if err != nil {
 		return err
 	}
-	id, err := buildPlan(ctx, st, plan, s)
+	id, err := buildPlan(ctx, st, plan, cacheOptions{}, s)
 	if err != nil {
 		return err
 	}
@@ -88,21 +89,13 @@ func entrypoint(st *container.Store, id container.ID, plan *build.Plan, header b
 	if err != nil {
 		return nil, err
 	}
-	// The OCI image specification, config.md.
-	var image struct {
-		Config struct{ Entrypoint, Cmd []string }
+	c, err := r.ImageConfig()
+	if err != nil {
+		return nil, err
 	}
-	if r.Config != nil {
-		if err := json.Unmarshal(r.Config, &image); err != nil {
-			return nil, fmt.Errorf("read the configuration of container %d: %w", id, err)
-		}
+	argv := bundle.Command(c, args)
+	if len(argv) == 0 || len(c.Entrypoint) == 0 && len(args) > 0 {
+		return nil, errNoEntrypoint // the arguments of what?
 	}
-	c := image.Config
-	if len(args) == 0 {
-		args = c.Cmd
-	}
-	if len(c.Entrypoint) == 0 {
-		return nil, errNoEntrypoint
-	}
-	return append(c.Entrypoint, args...), nil
+	return argv, nil
 }

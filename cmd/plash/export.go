@@ -5,26 +5,34 @@ import (
 	"errors"
 	"io"
 
+	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/importexport"
+	"github.com/ihucos/plash/importexport/output"
 )
 
 type exportTarOptions struct {
 	container containerArg
 	file      string // "" and "-": standard output
+	layers    bool   // the top layer alone
 }
 
 func newExportTar() *command {
-	return &command{
+	var o exportTarOptions
+	c := &command{
 		operands: grammar{"CONTAINER", "[FILE|-]"},
+		usage:    "[--layers] CONTAINER [FILE|-]",
 		long: `
 Writes the root filesystem of CONTAINER as a tar to FILE, or to standard
 output. The same container gives the same bytes. A FILE that is there is
 replaced when the tar is complete.`,
 		example: "plash-export-tar 2 out.tar\nplash-export-tar 2 | zstd > out.tar.zst\nplash-export-tar -i alpine -- out.tar",
 		run: func(ctx context.Context, a arguments, s streams) error {
-			return runExportTar(ctx, exportTarOptions{container: a.container(0), file: a.operand(1)}, s)
+			o.container, o.file = a.container(0), a.operand(1)
+			return runExportTar(ctx, o, s)
 		},
 	}
+	c.options().BoolVar(&o.layers, "layers", false, "write the top layer alone, as it is, instead of what all of them make up")
+	return c
 }
 
 func runExportTar(ctx context.Context, o exportTarOptions, s streams) error {
@@ -37,10 +45,42 @@ func runExportTar(ctx context.Context, o exportTarOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	if toStdout {
-		return importexport.ExportTar(ctx, st, id, importexport.NewWriter(s.out, standardOutput))
+	export := importexport.ExportTar
+	if o.layers {
+		export = importexport.ExportLayer
 	}
-	return importexport.WriteFile(o.file, func(w io.Writer) error {
-		return importexport.ExportTar(ctx, st, id, w)
-	})
+	if toStdout {
+		return export(ctx, st, id, output.NewWriter(s.out, standardOutput))
+	}
+	return output.WriteFile(o.file, func(w io.Writer) error { return export(ctx, st, id, w) })
+}
+
+// exporter is a way to write a container to the file or directory at a path. It warns of what it has
+// to leave out.
+type exporter func(ctx context.Context, st *container.Store, id container.ID, path string, warn func(string)) error
+
+// exportCommand is a command that gives a container and a path to an exporter.
+func exportCommand(name, place, long, example string, export func() exporter) *command {
+	return &command{
+		operands: grammar{"CONTAINER", place},
+		long:     long,
+		example:  example,
+		run: func(ctx context.Context, a arguments, s streams) error {
+			export := export()
+			st, id, err := a.container(0).open(ctx, name, s)
+			if err != nil {
+				return err
+			}
+			return export(ctx, st, id, a.operand(1), func(text string) { s.warn(name, errors.New(text)) })
+		},
+	}
+}
+
+// withoutWarnings makes an exporter of one that leaves nothing out.
+func withoutWarnings(export func(context.Context, *container.Store, container.ID, string) error) func() exporter {
+	return func() exporter {
+		return func(ctx context.Context, st *container.Store, id container.ID, path string, _ func(string)) error {
+			return export(ctx, st, id, path)
+		}
+	}
 }

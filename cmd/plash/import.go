@@ -27,9 +27,13 @@ func importSettings(refresh bool, d display, s streams) importexport.Options {
 	return importexport.Options{
 		Refresh:   refresh,
 		Progress:  d.progress(s),
-		UserAgent: binary + "/" + versionText(),
+		Warn:      func(err error) { s.warn("import", err) },
+		UserAgent: userAgent(),
 	}
 }
+
+// userAgent is what servers are told.
+func userAgent() string { return binary + "/" + versionText() }
 
 func newImport() *command {
 	var o importOptions
@@ -38,9 +42,10 @@ func newImport() *command {
 		usage:    "[--refresh] NAME",
 		long: `
 Imports what the build action --image NAME stands for and prints the id: a URL
-of a tar, a path that begins with /, ./ or ../, a container, else an image of
-the LXC image server. The same content gives the same id.`,
-		example: "plash-import alpine\nplash-import debian:bookworm\nplash-import ./rootfs.tar.gz",
+of a tar, a path that begins with /, ./ or ../, a container, an image of Docker
+or OCI with its transport (see plash-import-docker), else an image of the LXC
+image server. The same content gives the same id.`,
+		example: "plash-import alpine\nplash-import docker-archive:./image.tar\nplash-import debian:bookworm\nplash-import ./rootfs.tar.gz",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			o.name = a.operand(0)
 			return runImport(ctx, "import", o, s, importexport.Resolve)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/imageserver"
+	"github.com/ihucos/plash/importexport/registry/registrytest"
 	"github.com/ihucos/plash/replay"
 	"github.com/ihucos/plash/runtime"
 	"github.com/ihucos/plash/runtime/hosttest"
@@ -24,7 +26,7 @@ import (
 // under all names that it is installed as.
 func TestMain(m *testing.M) {
 	runtime.MaybeInit()
-	programs := map[string]func(){binary: main, binary + "-nosuch": main, replay.Inside: main, "without-filesystems": withoutFilesystems, "in-docker": inDocker}
+	programs := map[string]func(){binary: main, binary + "-nosuch": main, replay.Inside: main, "without-filesystems": withoutFilesystems, "in-docker": inDocker, "configured": configured}
 	for _, name := range linkNames() {
 		programs[name] = main
 	}
@@ -63,6 +65,15 @@ func endWith(err error) {
 
 func TestScripts(t *testing.T) { runScripts(t, "") }
 
+// TestScriptsCrun runs what runc has run once more under crun.
+func TestScriptsCrun(t *testing.T) {
+	t.Setenv(engineVar, "crun")
+	runScripts(t, "", "runc")
+}
+
+// engineVar says which program scripts have run containers.
+const engineVar = "PLASH_TEST_ENGINE"
+
 // TestScriptsUnpack runs the scripts that mount once more, on the other backend.
 func TestScriptsUnpack(t *testing.T) {
 	names := []string{"session", "run", "create"}
@@ -73,18 +84,33 @@ func TestScriptsUnpack(t *testing.T) {
 }
 
 // TestScriptsFuse runs them with our own filesystem below overlayfs.
-func TestScriptsFuse(t *testing.T) { runScripts(t, "fuse", "session", "run", "mount", "create") }
+func TestScriptsFuse(t *testing.T) {
+	runScripts(t, "fuse", "session", "run", "mount", "create", "runc", "imageconfig")
+}
 
 // TestScriptsUnion runs them with our own filesystem alone.
-func TestScriptsUnion(t *testing.T) { runScripts(t, "union", "session", "run", "mount", "create") }
+func TestScriptsUnion(t *testing.T) {
+	runScripts(t, "union", "session", "run", "mount", "create", "runc")
+}
+
+// TestScriptsRegistry runs those that use a registry with the one that Debian has.
+func TestScriptsRegistry(t *testing.T) {
+	images := serveImages(t)
+	images.registry, _ = registrytest.Real{}.Start(t)
+	runScriptsWith(t, images, "", "cache")
+}
 
 func runScripts(t *testing.T, backend string, names ...string) {
-	images := serveImages(t)
+	runScriptsWith(t, serveImages(t), backend, names...)
+}
+
+func runScriptsWith(t *testing.T, images images, backend string, names ...string) {
 	p := testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PLASH_BACKEND", backend)
+			env.Setenv("ENGINE", cmp.Or(os.Getenv(engineVar), "runc"))
 			return setup(env, images)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -111,6 +137,8 @@ func runScripts(t *testing.T, backend string, names ...string) {
 type images struct {
 	server string // URL of an image server, which has the tar as alpine and as /alpine.tar
 	tar    string // a root filesystem made of busybox
+	// registry is the host of a registry. All scripts have the same one.
+	registry string
 }
 
 func serveImages(t *testing.T) images {
@@ -138,7 +166,7 @@ func serveImages(t *testing.T) images {
 	if err := os.WriteFile(tar, root, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return images{server: server.URL(), tar: tar}
+	return images{server: server.URL(), tar: tar, registry: registrytest.New(t).Host}
 }
 
 // letOthersExecute opens the directory in which testscript put the programs to the
@@ -162,6 +190,7 @@ func setup(env *testscript.Env, images images) error {
 	}
 	env.Setenv("PLASH_LXC_SERVER", images.server)
 	env.Setenv("ALPINE_TAR", images.tar)
+	env.Setenv("REGISTRY", images.registry)
 	store := "store"
 	if name := os.Getenv("PLASH_TEST_STORE"); name != "" {
 		store = name // see TestStores

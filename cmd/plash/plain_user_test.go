@@ -9,7 +9,7 @@ import (
 
 // TestScriptsUser runs all scripts once more, by plain users: one who has subordinate ids, and
 // one who has not.
-func TestScriptsUser(t *testing.T) { asUsers(t, "^TestScripts$") }
+func TestScriptsUser(t *testing.T) { asUsers(t, "^TestScripts(Crun)?$") }
 
 // TestScriptsUserBackends does so on backends that are not the first choice.
 func TestScriptsUserBackends(t *testing.T) {

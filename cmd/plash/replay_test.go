@@ -55,6 +55,7 @@ func replayTests() map[string]func(*testing.T, *planned) {
 		"messages":       testReplayMessages,
 		"callers":        testReplayCallers,
 		"signals":        testReplaySignals,
+		"variables":      testReplayVariables,
 	}
 }
 

@@ -40,7 +40,9 @@ func newRun() *command {
 		long: `
 Runs CMD in CONTAINER as a plain process: with the user, environment, working
 directory, network, terminal and signals of the caller. Only the root
-filesystem is another one. Without CMD runs the shell of the first line of the
+filesystem is another one. Variables that the image sets and the caller does not
+have are added; PATH stays the caller's, but a CMD that is not in there is looked
+for in that of the image too. Without CMD runs the shell of the first line of the
 image's /etc/passwd.
 
 Shared with the host are /proc, /sys, /dev, /tmp, /home, the caller's home and

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/image"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/overlay/copytree"
 	"github.com/ihucos/plash/runtime"
@@ -55,7 +56,7 @@ func openStore(name string, s streams) (*container.Store, error) {
 	if err := runtime.Reclaim(blobs); err != nil {
 		s.warn(name, err)
 	}
-	st, err := container.Open(blobs, overlay.CollectUnpacked, copytree.Collect)
+	st, err := container.Open(blobs, overlay.CollectUnpacked, copytree.Collect, image.CollectCompressed)
 	if err != nil {
 		return nil, storeError(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/ihucos/plash/importexport"
+	"github.com/ihucos/plash/importexport/output"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,7 +38,7 @@ func (s streams) result(a ...any) error {
 
 // print writes text to standard output as it is.
 func (s streams) print(text string) error {
-	_, err := io.WriteString(importexport.NewWriter(s.out, standardOutput), text)
+	_, err := io.WriteString(output.NewWriter(s.out, standardOutput), text)
 	return err
 }
 

@@ -120,7 +120,6 @@ func New(view *cas.View, o Options) (_ *FS, err error) {
 	u.lists.init()
 	u.names.view = view
 	u.origin = originOf(view)
-	u.writeback = o.Writeback || !canPass()
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("union over %s: %w", o.Upper, err), u.Close())
@@ -129,6 +128,7 @@ func New(view *cas.View, o Options) (_ *FS, err error) {
 	if err := u.openRoot(o.Upper); err != nil {
 		return nil, err
 	}
+	u.writeback = o.Writeback || !canPass() && !quotas(u.root.keep)
 	if u.work, err = unix.Open(o.Work, openDir, 0); err != nil {
 		return nil, fmt.Errorf("open work directory %s: %w", o.Work, err)
 	}

@@ -152,6 +152,9 @@ func retryStatus(code int) bool {
 	return false
 }
 
+// RetryAfter is how long a server asks to be left alone, 0 where it does not say.
+func RetryAfter(h http.Header) time.Duration { return retryAfter(h.Get("Retry-After"), time.Now()) }
+
 // retryAfter is how long a server asks to be left alone (RFC 9110, 10.2.3), 0
 // where it does not say or cannot be understood.
 func retryAfter(field string, now time.Time) time.Duration {

@@ -30,6 +30,7 @@ type Stream struct {
 	display progress.Display
 
 	size      int64  // of the whole, -1: not known
+	fixed     bool   // the URL stands for the same bytes for ever
 	validator string // for If-Range, "": none that is strong
 	sum       hash.Hash
 	off       int64 // bytes handed out, and in sum
@@ -49,6 +50,15 @@ type Stream struct {
 // The first request is made by the first Read.
 func (c *Client) Open(ctx context.Context, u *url.URL, size int64, p progress.Display) *Stream {
 	return &Stream{c: c, ctx: ctx, url: u, size: size, display: p, sum: sha256.New()}
+}
+
+// OpenFixed is Open for a URL that stands for the same bytes for ever, as one made of their
+// digest: what is cut off goes on by a range, whatever validators the server gives. The
+// caller compares [Stream.SHA256] at the end.
+func (c *Client) OpenFixed(ctx context.Context, u *url.URL, size int64, p progress.Display) *Stream {
+	s := c.Open(ctx, u, size, p)
+	s.fixed = true
+	return s
 }
 
 // SHA256 is the SHA-256 of what has been read, as hexadecimal digits.
@@ -211,7 +221,7 @@ func (s *Stream) connect() error {
 // wait how long the server wants to be left alone; such an error does not say
 // yet what it is about, others do.
 func (s *Stream) request() (again bool, wait time.Duration, err error) {
-	ctx, cancel := context.WithCancelCause(s.ctx)
+	ctx, cancel := context.WithCancelCause(context.WithValue(s.ctx, streamKey{}, s.url.Path))
 	s.reqCtx, s.cancel = ctx, cancel
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url.String(), nil)
 	if err != nil {
@@ -220,8 +230,11 @@ func (s *Stream) request() (again bool, wait time.Duration, err error) {
 	}
 	req.Header.Set("User-Agent", s.c.userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
-	if s.off > 0 && s.validator != "" {
+	ranged := s.off > 0 && (s.fixed || s.validator != "")
+	if ranged {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", s.off))
+	}
+	if ranged && !s.fixed {
 		req.Header.Set("If-Range", s.validator)
 	}
 	resp, err := s.c.HTTP.Do(req)
@@ -237,7 +250,7 @@ func (s *Stream) request() (again bool, wait time.Duration, err error) {
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		return s.whole(resp)
-	case resp.StatusCode == http.StatusPartialContent && s.off > 0 && s.validator != "":
+	case resp.StatusCode == http.StatusPartialContent && ranged:
 		return false, 0, s.rest(resp)
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.off > 0:
 		return false, 0, s.Wrap(s.beyond(resp.Header.Get("Content-Range")))
@@ -318,7 +331,7 @@ func (s *Stream) rest(resp *http.Response) error {
 		return s.Wrap(fmt.Errorf("answer with the range %q to a request from %d on", field, s.off))
 	}
 	v := strongValidator(resp.Header)
-	changed := v != "" && v != s.validator && strings.HasPrefix(v, `"`) == strings.HasPrefix(s.validator, `"`)
+	changed := !s.fixed && v != "" && v != s.validator && strings.HasPrefix(v, `"`) == strings.HasPrefix(s.validator, `"`)
 	if changed || (total >= 0 && s.size >= 0 && total != s.size) {
 		return s.Wrap(ErrChanged)
 	}

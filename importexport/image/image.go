@@ -16,6 +16,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/ihucos/plash/cas"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -32,6 +33,9 @@ type Image struct {
 
 	// Release gives back what the layers are read from; nil: nothing. It is called once.
 	Release func() error
+
+	// changed says that it is not quite what the config says, see withLayer.
+	changed bool
 }
 
 // Close gives back what the image is read from.
@@ -53,9 +57,15 @@ type Layer struct {
 	Size      int64
 	// URLs are where else the layer may be had (OCI image specification, descriptor.md).
 	URLs []string
+	// From is the registry/repository that the bytes come from, "" for none: what
+	// [RememberCompressed] notes of them.
+	From string
 	// Open returns the bytes. The reader fails at its end if they are not those of
 	// Digest. Several layers may be read at once.
 	Open func(ctx context.Context) (io.ReadCloser, error)
+
+	// staged is set instead of Open where the layer has been read already, out of a stream.
+	staged *cas.Staged
 }
 
 // ErrNotFound is wrapped by the error about an image that is not where it was

@@ -99,7 +99,9 @@ func (b *bar) Retry(why error, wait time.Duration) {
 	}
 }
 
-func (b *bar) Complete() {
+func (b *bar) Complete() { b.finish(extracting) }
+
+func (b *bar) finish(next string) {
 	b.halt()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,7 +109,7 @@ func (b *bar) Complete() {
 		b.total = b.done
 	}
 	b.draw()
-	b.print("\n" + extracting)
+	b.print("\n" + next)
 	b.drawn = 0
 }
 

@@ -131,7 +131,9 @@ func (p *plain) Retry(why error, wait time.Duration) {
 	p.print(retryLine(why, wait))
 }
 
-func (p *plain) Complete() {
+func (p *plain) Complete() { p.finish(extracting) }
+
+func (p *plain) finish(next string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -145,7 +147,7 @@ func (p *plain) Complete() {
 	} else {
 		b.WriteString(p.part("done"))
 	}
-	b.WriteString("]\n" + extracting)
+	b.WriteString("]\n" + next)
 	p.open = false
 	p.print(b.String())
 }

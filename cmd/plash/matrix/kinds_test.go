@@ -76,7 +76,7 @@ func (k dockerRun) command(r *room, script string, _ bool) (*exec.Cmd, error) {
 		args = append(args, "--volume=/dev/null:"+prootPath)
 	}
 	args = append(args, r.containerArgs()...)
-	cmd := d.command(append(args, dockerImage, "sh", r.path(script))...)
+	cmd := d.Command(append(args, dockerImage, "sh", r.path(script))...)
 	cmd.Env, cmd.Dir = r.environ(), r.dir
 	return cmd, nil
 }

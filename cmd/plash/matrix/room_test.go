@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ihucos/plash/importexport/enginetest"
 	"github.com/ihucos/plash/importexport/imageserver"
 	"github.com/ihucos/plash/runtime/hosttest"
 )
@@ -28,7 +29,7 @@ type house struct {
 	dir     string
 	program string
 	port    string
-	docker  func() (*docker, error) // starts it, the first time
+	docker  func() (*enginetest.Docker, error) // starts it, the first time
 }
 
 // Files of a house.
@@ -181,7 +182,7 @@ func (h *house) room(t *testing.T, number int, user string) *room {
 	r.env = map[string]string{
 		"ROOM": r.dir, "USER": user, "HOME": r.dir, "PLASH_DATA": filepath.Join(r.dir, "store"), "PORT": h.port, "TOKEN": r.token,
 		"IMAGE": h.path(imageFile), "BUSYBOX": h.path(busyboxFile), "PACKAGE": "hello",
-		"RUNS": strconv.Itoa(runs), "AT_ONCE": strconv.Itoa(runs), "KILLS": strconv.Itoa(kills),
+		"RUNS": strconv.Itoa(runs), "KILLS": strconv.Itoa(kills), "CROWD": "",
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
 	return r
@@ -252,6 +253,3 @@ func leftMounts(dir string) error {
 	}
 	return err
 }
-
-// killWithTest ends a process that a test has started if the test is killed.
-func killWithTest() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} }

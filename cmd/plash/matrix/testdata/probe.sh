@@ -5,8 +5,8 @@
 #
 # ROOM is a directory for this alone, with the program plash in it. IMAGE is a tar of Debian,
 # PACKAGE a small package that has a program of its name, PORT where someone on 127.0.0.1
-# waits for guests, RUNS and KILLS how often to run and to kill, AT_ONCE how many runs there are at a
-# time, TOKEN a number for sleeping that no one else takes.
+# waits for guests, RUNS and KILLS how often to run, all at once, and to kill, CROWD the tar of an image
+# for that where it is not the same one, TOKEN a number for sleeping that no one else takes.
 tmp=$(mktemp -d)
 plash=$ROOM/plash
 
@@ -53,22 +53,20 @@ exported() {
 	[ ! -e "$tmp/failed" ] || return "$(cat "$tmp/failed")"
 }
 
-# crowd: all the runs, as many at once as may be.
+# crowd: all the runs, at once.
 crowd() {
-	done=0
-	while [ $done -lt "$RUNS" ]; do
-		pids=
-		n=$done
-		while [ $n -lt "$RUNS" ] && [ $n -lt $((done + AT_ONCE)) ]; do
-			timeout --foreground 60 "$plash" run "$id" sh -c "echo $n >/mine; cat /mine" >"$tmp/crowd.$n" 2>"$tmp/crowd.err" &
-			pids="$pids $!"
-			n=$((n + 1))
-		done
-		for pid in $pids; do
-			wait "$pid" || { code=$?; cat "$tmp/crowd.err" >&2; return $code; }
-			[ "$(cat "$tmp/crowd.$done")" = $done ] || { echo "run $done has printed $(cat "$tmp/crowd.$done")" >&2; return 1; }
-			done=$((done + 1))
-		done
+	pids=
+	n=0
+	while [ $n -lt "$RUNS" ]; do
+		timeout --foreground 300 "$plash" run "$many" sh -c "echo $n >/mine; cat /mine" >"$tmp/crowd.$n" 2>"$tmp/crowd.err" &
+		pids="$pids $!"
+		n=$((n + 1))
+	done
+	n=0
+	for pid in $pids; do
+		wait "$pid" || { code=$?; cat "$tmp/crowd.err" >&2; return $code; }
+		[ "$(cat "$tmp/crowd.$n")" = $n ] || { echo "run $n has printed $(cat "$tmp/crowd.$n")" >&2; return 1; }
+		n=$((n + 1))
 	done
 }
 
@@ -77,9 +75,9 @@ killed() {
 	n=0
 	while [ $n -lt "$KILLS" ]; do
 		if [ $((n % 2)) = 0 ]; then
-			"$plash" run "$id" sleep "$TOKEN" >/dev/null 2>&1 &
+			"$plash" run "$many" sleep "$TOKEN" >/dev/null 2>&1 &
 		else
-			"$plash" build --image "$id" --run "echo $n" "sleep $TOKEN" >/dev/null 2>&1 &
+			"$plash" build --image "$many" --run "echo $n" "sleep $TOKEN" >/dev/null 2>&1 &
 		fi
 		pid=$!
 		sleep "0.$((n * 37 % 200 + 100))"
@@ -125,6 +123,11 @@ try packages "$plash" build --image "$id" --apt "$PACKAGE"
 [ "$code" != 0 ] || try packaged "$plash" run "$out" "$PACKAGE"
 try mount mounted
 try export exported
+many=$id
+if [ -n "$CROWD" ]; then
+	try few "$plash" import-tar "$CROWD"
+	many=$out
+fi
 try crowd crowd
 try killed killed
 try left left

@@ -1,4 +1,4 @@
-package importexport
+package output
 
 import (
 	"crypto/rand"
@@ -13,47 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A WriteError says that what was exported could not be written to where it was
-// to go: that place, not the store, is full or damaged.
-type WriteError struct {
-	Name string // of the file, as it was given
-	Err  error
-}
-
-func (e *WriteError) Error() string { return fmt.Sprintf("write %s: %v", e.Name, e.Err) }
-func (e *WriteError) Unwrap() error { return e.Err }
-
-// NewWriter returns a writer to w whose errors are of type [WriteError].
-// It has no ReadFrom, as that of a file would copy in smaller pieces than its
-// callers do.
-func NewWriter(w io.Writer, name string) io.Writer { return &namedWriter{w, name} }
-
-type namedWriter struct {
-	io.Writer
-	name string
-}
-
-func (w *namedWriter) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	return n, writeError(w.name, err)
-}
-
-// writeError gives an error the name that the user knows the file by: that in
-// a [fs.PathError] is of a temporary file.
-func writeError(name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		err = path.Err
-	}
-	return &WriteError{Name: name, Err: err}
-}
-
 // WriteFile makes path hold what write writes. An existing file is replaced
 // only when all of it is written and on the disk; an error leaves it as it was
-// and nothing beside it. A pipe or a device at path is written to as it is; a
+// and nothing beside it. Where there was no file, nothing is lost if the machine
+// loses power, and it is as with cp: no one waits for the disk. A pipe or a device at path is written to as it is; a
 // symbolic link is followed, also to where no file is yet. What goes wrong with
 // the file is a [WriteError].
 func WriteFile(path string, write func(io.Writer) error) error {
@@ -76,12 +39,31 @@ func WriteFile(path string, write func(io.Writer) error) error {
 		}
 		return errors.Join(write(NewWriter(f, path)), writeError(path, f.Close()))
 	}
-	target, err := followLinks(path)
-	if err != nil {
-		return writeError(path, err)
-	}
-	return replaceFile(path, target, mode, write)
+	return replaceFile(path, mode, func(f *os.File) error { return write(NewWriter(f, path)) })
 }
+
+// WriteImage is WriteFile for what is not written from its beginning to its end: path
+// must be a regular file, or one that is to be made.
+func WriteImage(path string, write func(*Image) error) error {
+	mode := os.FileMode(0)
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return writeError(path, err)
+	case info.IsDir():
+		return writeError(path, unix.EISDIR)
+	case !info.Mode().IsRegular():
+		return writeError(path, errNotRegular)
+	default:
+		mode = info.Mode().Perm()
+	}
+	return replaceFile(path, mode, func(f *os.File) error { return write(&Image{f, path}) })
+}
+
+// errNotRegular says that a file is one that can only be written from its beginning
+// to its end, or has a size of its own.
+var errNotRegular = errors.New("not a regular file")
 
 // maxLinks is how many symbolic links the kernel follows in a path, too.
 const maxLinks = 40
@@ -115,9 +97,13 @@ func followLinks(path string) (string, error) {
 	return "", unix.ELOOP
 }
 
-// replaceFile writes a new file and renames it to target, which is what the user
-// calls path. mode is that of the file it replaces, 0 where there is none.
-func replaceFile(path, target string, mode os.FileMode, write func(io.Writer) error) (err error) {
+// replaceFile writes a new file and renames it to what the user calls path. mode is
+// that of the file it replaces, 0 where there is none.
+func replaceFile(path string, mode os.FileMode, write func(*os.File) error) (err error) {
+	target, err := followLinks(path)
+	if err != nil {
+		return writeError(path, err)
+	}
 	dir, err := os.Open(filepath.Dir(target))
 	if err != nil {
 		return writeError(path, err)
@@ -139,11 +125,14 @@ func replaceFile(path, target string, mode os.FileMode, write func(io.Writer) er
 			return writeError(path, err)
 		}
 	}
-	if err := write(NewWriter(f, path)); err != nil {
+	if err := write(f); err != nil {
 		return err // says itself what it is about
 	}
-	if err := f.Sync(); err != nil {
-		return writeError(path, err)
+	replaces := mode != 0
+	if replaces {
+		if err := f.Sync(); err != nil {
+			return writeError(path, err)
+		}
 	}
 	if !named {
 		if err := linkUnnamed(f, dir, name); err != nil {
@@ -154,8 +143,10 @@ func replaceFile(path, target string, mode os.FileMode, write func(io.Writer) er
 	if err := unix.Renameat(int(dir.Fd()), name, int(dir.Fd()), filepath.Base(target)); err != nil {
 		return writeError(path, fmt.Errorf("rename: %w", err))
 	}
-	if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return writeError(path, err)
+	if replaces {
+		if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+			return writeError(path, err)
+		}
 	}
 	return nil
 }
@@ -165,7 +156,7 @@ func replaceFile(path, target string, mode os.FileMode, write func(io.Writer) er
 // O_TMPFILE is not known to every filesystem (overlayfs since Linux 6.1, NFS
 // not), and giving such a file a name needs /proc.
 func createUnnamed(dir *os.File, name string) (f *os.File, named bool, err error) {
-	flags := unix.O_WRONLY | unix.O_CLOEXEC
+	flags := unix.O_RDWR | unix.O_CLOEXEC // WriteImage's users read, too
 	fd, err := unix.Openat(int(dir.Fd()), ".", flags|unix.O_TMPFILE, 0o666)
 	if err == nil {
 		f = os.NewFile(uintptr(fd), name)

@@ -1,0 +1,120 @@
+package overlay
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ihucos/plash/overlay/treetest"
+)
+
+// unpackTo unpacks layers, whose blobs are gone by then.
+func (s *tarStore) unpackTo(tb testing.TB, tars []string, dir string) LeftOut {
+	tb.Helper()
+	layers := s.layers(tb, tars)
+	v, err := s.View(tb.Context(), digests(layers))
+	must(tb, err)
+	defer v.Close()
+	left, err := UnpackTo(tb.Context(), s.Store, v, dir)
+	must(tb, err)
+	return left
+}
+
+// TestConformUnpackTo holds directories that are unpacked for others against what layers have to look like.
+func TestConformUnpackTo(t *testing.T) {
+	needRoot(t)
+	s := newTarStore(t)
+	treetest.Conform(t, func(tb testing.TB, tars []string) string {
+		dir := tb.TempDir()
+		if left := s.unpackTo(tb, tars, dir); left != (LeftOut{}) {
+			tb.Errorf("left out: %+v", left)
+		}
+		// The suite wants what cannot be written to.
+		must(tb, unix.Mount(dir, dir, "", unix.MS_BIND, ""))
+		tb.Cleanup(func() { must(tb, unix.Unmount(dir, 0)) })
+		must(tb, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+		return dir
+	})
+}
+
+// TestUnpackToRemoved: a view that is open outlives its blobs.
+func TestUnpackToRemoved(t *testing.T) {
+	root := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(root, "file"), []byte("content"), 0o644))
+	tar := filepath.Join(t.TempDir(), "layer.tar")
+	treetest.WriteTar(t, tar, root, nil)
+	s := newTarStore(t)
+	v, err := s.View(t.Context(), digests(s.layers(t, []string{tar})))
+	must(t, err)
+	defer v.Close()
+	_, err = s.Collect(map[digest.Digest]bool{}, map[digest.Digest]bool{})
+	must(t, err)
+	dir := t.TempDir()
+	_, err = UnpackTo(t.Context(), s.Store, v, dir)
+	must(t, err)
+	if b, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(b) != "content" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+const plainUser = 65534
+
+// asPlainUser does something with all threads of the process being a plain user's.
+func asPlainUser(t *testing.T, do func()) {
+	t.Helper()
+	become := func(id int) {
+		t.Helper()
+		must(t, syscall.Setresuid(-1, 0, -1)) // who may change the group
+		must(t, syscall.Setresgid(-1, id, -1))
+		must(t, syscall.Setresuid(-1, id, -1))
+	}
+	become(plainUser)
+	defer become(0)
+	do()
+}
+
+// TestUnpackToUser: a plain user gets all but what is root's to give, with the modes that it has.
+func TestUnpackToUser(t *testing.T) {
+	needRoot(t)
+	root := t.TempDir()
+	shell(t, root, `mkdir -p closed/below nothing; echo x >closed/below/file; echo y >setuid; chmod 4755 setuid; ln setuid link
+mknod device c 1 3; ln -s closed symlink; mkfifo fifo; chmod 0555 closed/below; chmod 0 nothing; chmod 0 closed; chown -h 7:8 symlink setuid`)
+	must(t, unix.Setxattr(filepath.Join(root, "setuid"), "trusted.x", []byte("y"), 0))
+	tar := filepath.Join(t.TempDir(), "layer.tar")
+	treetest.WriteTar(t, tar, root, nil)
+	s := newTarStore(t)
+	dir := t.TempDir()
+	must(t, os.Chown(dir, plainUser, plainUser))
+	must(t, os.Chmod(filepath.Dir(dir), 0o755))
+	v, err := s.View(t.Context(), digests(s.layers(t, []string{tar})))
+	must(t, err)
+	defer v.Close()
+	var left LeftOut
+	asPlainUser(t, func() { left, err = UnpackTo(t.Context(), s.Store, v, dir) })
+	must(t, err)
+	if left != (LeftOut{Owners: true, Attributes: true, Devices: true}) {
+		t.Errorf("left out: %+v", left)
+	}
+	for name, want := range map[string]uint32{"closed": 0, "nothing": 0, "closed/below": 0o555, "setuid": 0o755, "closed/below/file": 0o644} {
+		var st unix.Stat_t
+		must(t, unix.Lstat(filepath.Join(dir, name), &st))
+		if st.Mode&0o7777 != want || st.Uid != plainUser {
+			t.Errorf("%s has mode %o and owner %d, want %o", name, st.Mode&0o7777, st.Uid, want)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if got := strings.Join(names, " "); got != "closed fifo link nothing setuid symlink" {
+		t.Errorf("entries: %s", got)
+	}
+}
