@@ -41,13 +41,9 @@ func serveDocs(t *testing.T) docsServer {
 	if err != nil {
 		t.Skip(err)
 	}
-	debian, err := imageserver.DebianImage("")
-	if err != nil {
-		t.Fatal(err)
-	}
 	edge := alpine
 	edge.Release = "edge"
-	server, err := imageserver.New(alpine, edge, debian)
+	server, err := imageserver.New(alpine, edge, plainDebian(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,4 +175,14 @@ func (s *docSession) split(output string) []string {
 		output = output[at+end+1:]
 	}
 	return list
+}
+
+// plainDebian is the image of Debian, uncompressed: that xz takes its time is known.
+func plainDebian(t *testing.T) imageserver.Image {
+	t.Helper()
+	file, err := imageserver.DebianRoot("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return imageserver.Image{Dist: "debian", Release: imageserver.DebianSuite, File: file, Item: "root.tar"}
 }

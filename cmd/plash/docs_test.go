@@ -32,7 +32,7 @@ func TestDocs(t *testing.T) {
 	}
 	server := serveDocs(t)
 	for _, page := range append(pages, "../../README.md") {
-		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
+		t.Run(strings.TrimPrefix(page, "../../"), func(t *testing.T) {
 			text, err := os.ReadFile(page)
 			if err != nil {
 				t.Fatal(err)
