@@ -23,7 +23,8 @@ type Podman struct {
 	server *server // nil: does not serve
 }
 
-// NewPodman makes storage in a directory, which it makes. The name of the directory is short.
+// NewPodman makes storage in a directory, which it makes. The name of the directory is short:
+// Podman takes no longer one than of 50 bytes for what is in it.
 func NewPodman(dir string) (*Podman, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
