@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -155,9 +156,13 @@ func (s *docSession) shell(script string) []string {
 	return s.split(string(b))
 }
 
+// slowSteps are what a build says of layers that took long, as on a busy machine all do.
+var slowSteps = regexp.MustCompile(`(?m)^took [0-9hms]+\n`)
+
 // split cuts an output behind each mark, and calls things by the names that readers know them by.
 func (s *docSession) split(output string) []string {
 	output = strings.NewReplacer(s.server.server, exampleSite, s.server.registry, exampleRegistries[0], filepath.Join(s.work, "store"), "/var/lib/plash", s.dir, "/home/you").Replace(output)
+	output = slowSteps.ReplaceAllString(output, "")
 	var list []string
 	for output != "" {
 		at := strings.Index(output, outputMark)
