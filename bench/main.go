@@ -2,7 +2,7 @@
 // prints tables of times and of ratios to a baseline of the same run. Only the
 // ratios carry over to another machine or hour.
 //
-//	go run ./bench [-tar IMAGE.tar] [-n ROUNDS] [-json FILE] [import|run|build|watch|index|commit|access|union]…
+//	go run ./bench [-tar IMAGE.tar] [-n ROUNDS] [-json FILE] [import|images|run|build|watch|index|commit|access|union]…
 //
 // Without -tar it makes the image of a Debian with compilers by mmdebstrap,
 // once, and keeps it in the user's cache directory. The tables are also written as JSON,
@@ -31,6 +31,7 @@ type suite struct {
 
 var suites = []suite{
 	{"import", benchImport},
+	{"images", benchImages},
 	{"index", benchIndex},
 	{"run", benchRun},
 	{"build", benchBuild},
