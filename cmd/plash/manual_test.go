@@ -150,6 +150,11 @@ var environment = [][2]string{
 	{"PLASH_PROGRESS", "plain, tty or none: how progress is shown, whatever standard error is"},
 	{"NO_COLOR", "if it is not empty, logs have no colors"},
 	{"PLASH_LXC_SERVER", "the URL of an image server to use in place of https://images.linuxcontainers.org"},
+	{"PLASH_CACHE_FROM", "the repositories to take built layers from, as --cache-from of plash-build"},
+	{"PLASH_CACHE_TO", "the repository to put built layers into, as --cache-to of plash-build"},
+	{"PLASH_REGISTRY_MIRRORS", "[HOST=]URL, several with commas between: registries to ask before another one, docker.io where no HOST is given"},
+	{"PLASH_INSECURE_REGISTRIES", "hosts, with commas between: registries that may be spoken to without TLS"},
+	{"PLASH_MAX_IMAGE_SIZE", "what an image of Docker or OCI may unpack to: a number of bytes, as in 200G, or 0 for any"},
 	{"PLASH_DOCKER_SOCKET", "the socket that plash-docker and plash-docker-daemon talk through"},
 	{"PLASH_REPLAY", "off: do not use or make the plans by which later runs of a container start faster"},
 }
@@ -182,7 +187,7 @@ const (
 // Variables that are read somewhere are in the manual.
 func TestManualHasVariables(t *testing.T) {
 	// What plash tells its own processes.
-	internal := map[string]bool{"PLASH_SCRIPT": true, "PLASH_UNION_SERVE": true}
+	internal := map[string]bool{"PLASH_SCRIPT": true, "PLASH_UNION_SERVE": true, "PLASH_PATH": true}
 	known := map[string]bool{}
 	for _, v := range environment {
 		known[v[0]] = true
