@@ -29,6 +29,7 @@ func commands() []commandEntry {
 
 		{"run", "Running", "run a command in a container", newRun},
 		{"exec", "Running", "build a Plashfile and run its entrypoint", newExec},
+		{"runc", "Running", "run a command in a container, isolated by runc or crun", newRunc},
 		{"mount", "Running", "mount a container at a directory", newMount},
 		{"umount", "Running", "take a mount away", newUmount},
 		{"with-mount", "Running", "run a command of the host in a mounted container", newWithMount},
