@@ -112,14 +112,9 @@ func (e *engine) listen(t *testing.T) string {
 	return path
 }
 
-// noEngine makes sure that no engine of this machine is asked, and no registry.
+// noEngine makes sure that no engine of this machine is asked.
 func noEngine(t *testing.T) {
 	t.Helper()
-	old := pull
-	t.Cleanup(func() { pull = old })
-	pull = func(context.Context, image.Ref, image.Platform, Options) (*image.Image, error) {
-		return nil, fmt.Errorf("registries: %w", ErrNotSupported)
-	}
 	t.Setenv("PLASH_DOCKER_SOCKET", filepath.Join(t.TempDir(), "none"))
 	t.Setenv(image.SizeVariable, "")
 }
@@ -159,12 +154,14 @@ func TestImportFromEngine(t *testing.T) {
 	if n := e.sent.Load(); n != 2 {
 		t.Errorf("sent %d times", n)
 	}
-	for name, want := range map[string]error{
-		"docker-daemon:other": image.ErrNotFound,
-		"other":               ErrNotSupported, // by the registry, which is asked next
+	r := registrytest.New(t)
+	for name, asked := range map[string]bool{
+		"docker-daemon:other": false,
+		r.Host + "/other":     true, // the registry, after the engine
 	} {
-		if id, err := ImportDocker(t.Context(), st, name, Options{}); !errors.Is(err, want) {
-			t.Errorf("%s: container %d, %v, want %v", name, id, err, want)
+		r.ClearLog()
+		if id, err := ImportDocker(t.Context(), st, name, Options{}); !errors.Is(err, image.ErrNotFound) || len(r.Log()) > 0 != asked {
+			t.Errorf("%s: container %d, %v, requests to the registry: %q", name, id, err, r.Log())
 		}
 	}
 	if id, err := ImportDocker(t.Context(), st, "docker-daemon:some/image:1", Options{Platform: "plan9/386"}); !errors.Is(err, image.ErrNotFound) {
@@ -190,7 +187,7 @@ func TestImportFromNoEngine(t *testing.T) {
 	}
 	t.Setenv("PLASH_DOCKER_SOCKET", "")
 	t.Setenv("DOCKER_HOST", "ssh://there")
-	if id, err := ImportDocker(t.Context(), st, "x", Options{}); !errors.Is(err, ErrNotSupported) { // by the registry
+	if id, err := ImportDocker(t.Context(), st, registrytest.New(t).Host+"/x", Options{}); !errors.Is(err, image.ErrNotFound) { // in the registry
 		t.Errorf("container %d, %v", id, err)
 	}
 	if id, err := ImportDocker(t.Context(), st, "docker-daemon:x", Options{}); err == nil || !strings.Contains(err.Error(), "DOCKER_HOST=ssh://there") {

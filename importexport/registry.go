@@ -10,11 +10,8 @@ import (
 	"github.com/ihucos/plash/importexport/registry"
 )
 
-// pull is what gets images from registries; tests have another.
-var pull = pullRegistry
-
-// pullRegistry gets an image from its registry. Its layers are downloaded when they are read.
-func pullRegistry(ctx context.Context, ref image.Ref, platform image.Platform, o Options) (*image.Image, error) {
+// pull gets an image from its registry. Its layers are downloaded when they are read.
+func pull(ctx context.Context, ref image.Ref, platform image.Platform, o Options) (*image.Image, error) {
 	c := registry.New(registry.Options{Progress: o.Progress, UserAgent: o.UserAgent, Warn: o.Warn})
 	im, err := c.Pull(ctx, ref, registry.PullOptions{Platform: platform})
 	if err != nil {
