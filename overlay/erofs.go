@@ -41,7 +41,7 @@ func openErofs(ctx context.Context, s *cas.Store, layers []Layer, o *Options) (*
 		return nil, err
 	}
 	if !stacked {
-		return kept.bottom()
+		return kept.bottom(o.Kept != nil)
 	}
 	lower := kept.lowers()
 	n := len(lower)

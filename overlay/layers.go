@@ -38,24 +38,17 @@ func (k *Layers) Seen(m *Mount) { k.seen = append(k.seen, m) }
 func (k *Layers) Close() {
 	mounts, seen := k.mounts, k.seen
 	k.mounts, k.seen = nil, nil
-	closeLater(mounts, seen)
+	closeMounts(mounts, seen)
 }
 
-// closeLater closes mounts beside what the caller does next: for each of them the kernel waits
-// until all CPUs have taken notice (RCU), half a millisecond. They are read-only and attached
-// nowhere, so there is nothing that could fail and matter.
-func closeLater(mounts []layerMount, seen []*Mount) {
-	if len(mounts)+len(seen) == 0 {
-		return
+// closeMounts closes mounts that are read-only: there is nothing that could fail and matter.
+func closeMounts(mounts []layerMount, seen []*Mount) {
+	for _, m := range seen {
+		_ = m.Close()
 	}
-	go func() {
-		for _, m := range seen {
-			_ = m.Close()
-		}
-		for _, m := range mounts {
-			unix.Close(m.fd)
-		}
-	}()
+	for _, m := range mounts {
+		unix.Close(m.fd)
+	}
 }
 
 // lowers are the mounts for an overlayfs.
@@ -71,7 +64,13 @@ func (k *Layers) lowers() lowers {
 func (k *Layers) mount(ctx context.Context, s *cas.Store, layers []Layer, merged int, loop bool) error {
 	old, seen := k.mounts, k.seen
 	k.mounts, k.seen = nil, nil
-	defer func() { closeLater(old, seen) }()
+	// Beside what the caller does next: for each of them the kernel waits until all CPUs have taken
+	// notice (RCU), half a millisecond.
+	defer func() {
+		if len(old)+len(seen) > 0 {
+			go closeMounts(old, seen)
+		}
+	}()
 	add := func(id layerID, index func() (*cas.Index, error)) error {
 		for i, m := range old {
 			if m.id == id {
@@ -100,10 +99,11 @@ func (k *Layers) mount(ctx context.Context, s *cas.Store, layers []Layer, merged
 	return add(layerID{cas.ChainID(base), true, loop}, func() (*cas.Index, error) { return s.Merged(ctx, base) })
 }
 
-// bottom is the mount of the merged index, which has all layers.
-func (k *Layers) bottom() (*Mount, error) {
+// bottom is the mount of the merged index, which has all layers. If it is not to be kept, it is
+// handed over: while another descriptor of it is open, nobody can unmount it.
+func (k *Layers) bottom(keep bool) (*Mount, error) {
 	fd := k.mounts[0].fd
-	if fd < 0 {
+	if fd < 0 || !keep {
 		k.mounts = nil
 		return mountOf(fd), nil
 	}
