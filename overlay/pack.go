@@ -47,7 +47,8 @@ const (
 // byte, each directory before what is in it, "./" first; there are no user names,
 // no times but the modification time, no inode or device numbers; and of a
 // sparse file it counts where 4096-byte blocks of zeros are, not which of them the
-// filesystem has left out. (A file in which nothing is left out is not sparse.)
+// filesystem has left out. (A file in which nothing is left out is not sparse, nor
+// is one with few zeros, see worthHoles.)
 //
 // Sockets and attributes that are the host's business are left out. Nothing may
 // change the directory meanwhile; where that is noticed it is an error.

@@ -15,6 +15,13 @@ import (
 // of zeros are holes.
 const sparseBlock = 4096
 
+// worthHoles is how many bytes of zeros a file must have for a layer to leave them out. The
+// OCI image specification (layer.md, "Sparse files") wants no sparse members in layers, and
+// Docker cannot save or push an image that has one, though it loads and runs it. So what fits
+// is written in full, as /var/log/lastlog with the users that images usually have; after one
+// whose id has 32 bits that file is larger than a terabyte.
+const worthHoles = 64 << 20
+
 // packFile packs a regular file.
 func (p *packer) packFile(dirfd int, dir, name string) error {
 	fd, err := openFile(dirfd, name)
@@ -132,10 +139,10 @@ func checkUnchanged(fd int, before *unix.Stat_t) error {
 	return nil
 }
 
-// findHoles sets e.Sparse if the filesystem has left out something of the file:
-// then where its blocks of zeros are.
+// findHoles sets e.Sparse if the filesystem has left out something of the file, and it
+// has that many zeros: then where its blocks of zeros are.
 func (p *packer) findHoles(fd int, e *tarstream.Entry) error {
-	if e.Size <= sparseBlock {
+	if e.Size < worthHoles {
 		return nil
 	}
 	hole, err := unix.Seek(fd, 0, unix.SEEK_HOLE)
@@ -165,7 +172,11 @@ func (p *packer) findHoles(fd int, e *tarstream.Entry) error {
 	if len(segments) > tarstream.MaxSegments {
 		return nil // no reader would take such a list
 	}
-	if len(segments) != 1 || segments[0].Len != e.Size {
+	zeros := e.Size
+	for _, s := range segments {
+		zeros -= s.Len
+	}
+	if zeros >= worthHoles {
 		e.Sparse = segments
 	}
 	return nil

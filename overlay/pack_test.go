@@ -153,7 +153,7 @@ func TestPackSparse(t *testing.T) {
 	path := filepath.Join(dir, "f")
 	f, err := os.Create(path)
 	must(t, err)
-	must(t, f.Truncate(1<<20+5))
+	must(t, f.Truncate(worthHoles+1<<20+5))
 	for _, off := range []int64{0, 4096, 3*4096 + 100, 1 << 20} {
 		_, err := f.WriteAt([]byte("data"), off)
 		must(t, err)
@@ -181,8 +181,14 @@ func TestPackSparse(t *testing.T) {
 		t.Error("sparse file reads back with another content")
 	}
 	must(t, os.WriteFile(path, want, 0o644))
-	if n := len(packBytes(t, dir, PackOptions{})); n < 1<<20 {
+	if n := len(packBytes(t, dir, PackOptions{})); n < worthHoles {
 		t.Errorf("layer of a file without holes has %d bytes", n)
+	}
+	// Docker would not save it.
+	must(t, os.Truncate(path, 0))
+	must(t, os.Truncate(path, worthHoles-1))
+	if n := len(packBytes(t, dir, PackOptions{})); n < worthHoles-1 {
+		t.Errorf("layer of a file with small holes has %d bytes", n)
 	}
 }
 

@@ -11,10 +11,11 @@ const kib = 1 << 10
 
 func spaceCases() []testCase {
 	file := func(e *env) { e.write("file", pattern(256*kib)) }
-	// sparse has data in two places of 64 KiB, at 128 KiB and at 1 MiB.
+	// sparse has data in two places of 64 KiB, at 128 KiB and at 1 MiB. It is so large that it
+	// is sparse in a layer too.
 	sparse := func(e *env) {
 		fd := e.open("file", unix.O_CREAT|unix.O_RDWR)
-		e.check(unix.Ftruncate(fd, 64<<20))
+		e.check(unix.Ftruncate(fd, 80<<20))
 		e.pwrite(fd, pattern(64*kib), 128*kib)
 		e.pwrite(fd, pattern(64*kib), 1024*kib)
 		e.check(unix.Fsync(fd))
@@ -59,9 +60,9 @@ func spaceCases() []testCase {
 			e.holes(e.open("file", unix.O_RDONLY))
 			fd := e.open("file", unix.O_RDWR) // copied up now
 			e.holes(fd)
-			_, err := unix.Seek(fd, 64<<20, unix.SEEK_DATA)
+			_, err := unix.Seek(fd, 80<<20, unix.SEEK_DATA)
 			e.fails("data at the end", err, unix.ENXIO)
-			_, err = unix.Seek(fd, 64<<20, unix.SEEK_HOLE)
+			_, err = unix.Seek(fd, 80<<20, unix.SEEK_HOLE)
 			e.fails("hole at the end", err, unix.ENXIO)
 			_, err = unix.Seek(fd, 2<<20, unix.SEEK_DATA)
 			e.fails("data behind all data", err, unix.ENXIO)

@@ -22,7 +22,19 @@ const underWay = 200 * time.Millisecond
 
 // Forget is called when the kernel no longer knows a file.
 func (u *FS) Forget(id, lookups uint64) {
-	if n := u.unused(id, lookups); n != nil {
+	n := u.unused(id, lookups)
+	if n == nil {
+		return
+	}
+	u.tab.Lock()
+	pinned := n.pinned
+	if pinned {
+		// Nobody else may be reading requests now, and the kernel may not answer before
+		// some are.
+		u.later(n)
+	}
+	u.tab.Unlock()
+	if !pinned {
 		u.forget(n)
 	}
 }

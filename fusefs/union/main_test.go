@@ -2,9 +2,9 @@ package union
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -127,13 +127,6 @@ func (m *mounted) unmount() {
 	if m.server == nil {
 		return
 	}
-	// A mount namespace that another process has made meanwhile has the mount too.
-	var st unix.Stat_t
-	must(m.tb, unix.Stat(m.dir, &st))
-	abort := time.AfterFunc(5*time.Second, func() {
-		_ = os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", unix.Minor(st.Dev)), []byte("1"), 0)
-	})
-	defer abort.Stop()
 	err := unix.Unmount(m.dir, 0)
 	for range 50 {
 		if err != unix.EBUSY {
@@ -146,8 +139,33 @@ func (m *mounted) unmount() {
 		m.tb.Errorf("unmount: %v", err)
 		_ = unix.Unmount(m.dir, unix.MNT_DETACH)
 	}
-	must(m.tb, m.server.Wait())
+	m.wait()
 	m.server = nil
+}
+
+// wait waits for the server to end, which it does once no mount namespace has the mount any
+// more. One that another process has made meanwhile may.
+func (m *mounted) wait() {
+	m.tb.Helper()
+	ended := make(chan error)
+	go func() { ended <- m.server.Wait() }()
+	select {
+	case err := <-ended:
+		must(m.tb, err)
+		return
+	case <-time.After(10 * time.Second):
+	}
+	tables, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
+	for _, name := range tables {
+		if mounts, _ := os.ReadFile(name); bytes.Contains(mounts, []byte(m.dir)) {
+			m.tb.Logf("%s has the mount: the server is killed", name)
+			_ = m.server.Process.Kill()
+			<-ended
+			return
+		}
+	}
+	_ = m.server.Process.Signal(unix.SIGQUIT) // Go's runtime says what it is doing
+	m.tb.Fatalf("nothing has the mount, but the server goes on: %v", <-ended)
 }
 
 // remount mounts the union again, over the same upper directory.

@@ -198,12 +198,18 @@ func (u *FS) Configure(o *fuse.MountOptions) {
 	o.ExplicitDataCacheControl = true
 	o.MaxWrite = 1 << 20
 	o.MaxBackground = 64
-	o.ExtraCapabilities |= fuse.CAP_DONT_MASK | fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 |
-		fuse.CAP_SETXATTR_EXT | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_PARALLEL_DIROPS | fuse.CAP_NO_OPENDIR_SUPPORT
+	o.ExtraCapabilities |= fuse.CAP_DONT_MASK | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_SETXATTR_EXT |
+		fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_PARALLEL_DIROPS | fuse.CAP_NO_OPENDIR_SUPPORT
 	// The kernel has either of both (fs/fuse/inode.c, process_init_reply).
 	if u.writeback {
 		o.ExtraCapabilities |= fuse.CAP_WRITEBACK_CACHE
 		o.DisabledCapabilities |= fuse.CAP_PASSTHROUGH
+		// Where it keeps sizes by itself, it forgets what somebody else makes of a file
+		// between its opening and truncating one (fs/fuse/dir.c, fuse_do_setattr with
+		// ATTR_OPEN): it has to ask for that in a request of its own.
+		o.DisabledCapabilities |= fuse.CAP_ATOMIC_O_TRUNC
+	} else {
+		o.ExtraCapabilities |= fuse.CAP_ATOMIC_O_TRUNC
 	}
 	if o.Name == "" {
 		o.Name = u.String()

@@ -396,7 +396,7 @@ func TestNoSpace(t *testing.T) {
 		t.Skip("needs root")
 	}
 	at := t.TempDir()
-	must(t, unix.Mount("tmpfs", at, "tmpfs", 0, "size=8m"))
+	must(t, unix.Mount("tmpfs", at, "tmpfs", 0, "size=16m"))
 	defer func() { must(t, unix.Unmount(at, 0)) }()
 	s, layers, _ := newStore(t, filepath.Join(at, "store"))
 	src := t.TempDir()

@@ -47,3 +47,5 @@ echo dated >/srv/dated
 touch -d '2001-02-03 04:05:06.789012345 UTC' /srv/dated
 touch -h -d '1990-01-01 UTC' /srv/dangling
 touch -d '2001-02-03 04:05:06 UTC' /srv/empty
+truncate -s 3000000 /srv/sparse
+echo end >>/srv/sparse
