@@ -81,7 +81,7 @@ cross:
 
 race:
 	@scripts/deps check
-	CGO_ENABLED=1 $(GO) test -race -p 1 -short -timeout 20m $$($(GO) list ./... | grep -v -e '/bench$$' -e '/cmd/')
+	CGO_ENABLED=1 $(GO) test -race -p 2 -exec '$(CURDIR)/scripts/apart' -short -timeout 20m $$($(GO) list ./... | grep -v -e '/bench$$' -e '/cmd/')
 
 fuzz:
 	@scripts/fuzz $(FUZZTIME)

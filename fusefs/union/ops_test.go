@@ -154,6 +154,9 @@ func prepareOps(tb testing.TB, dir string) {
 func TestOps(t *testing.T) {
 	needRoot(t)
 	eachForm(t, func(t *testing.T, o Options) {
+		if testing.Short() && o != (Options{}) {
+			return // one after the other, they do not race
+		}
 		lower := t.TempDir()
 		prepareOps(t, lower)
 		for _, op := range slices.Concat(fileOps, nameOps, userOps) {
