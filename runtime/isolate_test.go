@@ -22,6 +22,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/runtime/bundle"
+	"github.com/ihucos/plash/runtime/hosttest"
 )
 
 // onEngines runs a test with each program that runs containers.
@@ -47,28 +48,28 @@ func TestIsolateTerminal(t *testing.T) {
 	onEngines(t, func(t *testing.T, engine string) {
 		cmd := w.isolated(engine)
 		cmd.Env = append(os.Environ(), "TERM=vt100")
-		term := startAt(t, cmd)
-		term.expect("#")
-		term.typed("echo pro''mpt; tty >/dev/null && echo is a''tty; echo $TERM\n")
-		term.expect("prompt")
-		term.expect("atty")
-		term.expect("vt100")
+		term := hosttest.StartAt(t, cmd)
+		term.Expect("#")
+		term.Type("echo pro''mpt; tty >/dev/null && echo is a''tty; echo $TERM\n")
+		term.Expect("prompt")
+		term.Expect("atty")
+		term.Expect("vt100")
 		// Ctrl-C is for what the shell runs.
-		term.typed("echo sle''eps; sleep 1000\n")
-		term.expect("sleeps")
+		term.Type("echo sle''eps; sleep 1000\n")
+		term.Expect("sleeps")
 		eventually(t, "the end of sleep", func() bool {
-			term.typed("\x03")
-			term.typed("echo code $?\n")
-			return strings.Contains(term.shown(), "code 130")
+			term.Type("\x03")
+			term.Type("echo code $?\n")
+			return strings.Contains(term.Shown(), "code 130")
 		})
-		if err := unix.IoctlSetWinsize(int(term.user.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 77}); err != nil {
+		if err := unix.IoctlSetWinsize(int(term.User.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 77}); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "another size", func() bool {
-			term.typed("busybox stty size\n")
-			return strings.Contains(term.shown(), "33 77")
+			term.Type("busybox stty size\n")
+			return strings.Contains(term.Shown(), "33 77")
 		})
-		term.typed("\x03\nexit 4\n")
+		term.Type("\x03\nexit 4\n")
 		_ = cmd.Wait()
 		equal(t, "exit code", cmd.ProcessState.ExitCode(), 4)
 	})
@@ -86,7 +87,7 @@ func TestIsolateInterrupt(t *testing.T) {
 		} {
 			out := filepath.Join(t.TempDir(), "out")
 			cmd := shell(w.isolated(engine, "sh", "-c", script), "exec >"+out)
-			term := startAt(t, cmd)
+			term := hosttest.StartAt(t, cmd)
 			read := func() string {
 				b, err := os.ReadFile(out)
 				if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -95,7 +96,7 @@ func TestIsolateInterrupt(t *testing.T) {
 				return string(b)
 			}
 			eventually(t, "start of the command", func() bool { return read() == "ready\n" })
-			term.typed("\x03")
+			term.Type("\x03")
 			_ = cmd.Wait()
 			equal(t, "exit code", cmd.ProcessState.ExitCode(), want)
 			if want == 3 {
@@ -105,21 +106,14 @@ func TestIsolateInterrupt(t *testing.T) {
 	})
 }
 
-// shown is all that has been shown.
-func (term *terminal) shown() string {
-	term.mu.Lock()
-	defer term.mu.Unlock()
-	return term.seen.String()
-}
-
 // TestIsolateTerminalModes has the terminal in the modes that it had, also when the engine could not
 // give them back.
 func TestIsolateTerminalModes(t *testing.T) {
 	w := newWorld(t)
 	onEngines(t, func(t *testing.T, engine string) {
 		cmd := w.isolated(engine, "sh", "-c", "echo ready; sleep 1000")
-		term := startAt(t, cmd)
-		term.expect("ready")
+		term := hosttest.StartAt(t, cmd)
+		term.Expect("ready")
 		stage := 0
 		eventually(t, "a stage", func() bool {
 			_, err := fmt.Sscan(strings.Join(taskChildren(cmd.Process.Pid), " "), &stage)
@@ -130,7 +124,7 @@ func TestIsolateTerminalModes(t *testing.T) {
 		}
 		_ = cmd.Wait()
 		equal(t, "signal", cmd.ProcessState.Sys().(syscall.WaitStatus).Signal(), unix.SIGKILL)
-		modes, err := unix.IoctlGetTermios(int(term.user.Fd()), unix.TCGETS)
+		modes, err := unix.IoctlGetTermios(int(term.User.Fd()), unix.TCGETS)
 		if err != nil || modes.Lflag&unix.ICANON == 0 || modes.Lflag&unix.ECHO == 0 {
 			t.Errorf("modes of the terminal: %+v, %v", modes, err)
 		}

@@ -1,19 +1,13 @@
 package main
 
 import (
-	"bytes"
-	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/ihucos/plash/runtime/hosttest"
 )
 
 // What is completed to what, when the tabulator key is hit: by each shell.
@@ -72,14 +66,18 @@ func completeAtTerminal(t *testing.T, shell, setup string) {
 	m := completionMachine(t)
 	cmd := exec.Command(path, argv[1:]...)
 	cmd.Env, cmd.Dir = append(m.env, "PS1=$ ", "HOME="+m.work, "TERM=dumb"), m.work
-	term := atTerminal(t, cmd)
-	term.typed(setup + "; echo set up: $((1 + 1))\n")
-	term.expect("set up: 2")
+	term := hosttest.StartAt(t, cmd)
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	term.Type(setup + "; echo set up: $((1 + 1))\n")
+	term.Expect("set up: 2")
 	for _, c := range completed {
-		term.expect("$ ")
-		term.typed(c[0] + "\t")
-		term.expect(c[1])
-		term.typed("\x03") // and a new prompt
+		term.Expect("$ ")
+		term.Type(c[0] + "\t")
+		term.Expect(c[1])
+		term.Type("\x15\n") // the line is deleted: Ctrl-C may come before the shell reads again
 	}
 }
 
@@ -104,89 +102,4 @@ func TestCompletionFish(t *testing.T) {
 			t.Errorf("%s: no %q in %q", c[0], want, out)
 		}
 	}
-}
-
-// A keyboard is a user at a terminal.
-type keyboard struct {
-	*testing.T
-	user *os.File
-	mu   sync.Mutex
-	seen bytes.Buffer
-	read int // what expect has seen of it
-}
-
-// atTerminal starts a process as the leader of a session on a new terminal.
-func atTerminal(t *testing.T, cmd *exec.Cmd) *keyboard {
-	t.Helper()
-	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Skipf("no terminals: %v", err)
-	}
-	t.Cleanup(func() { user.Close() })
-	n, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0)
-	}
-	if err == nil { // wide, so that no line is broken
-		err = unix.IoctlSetWinsize(int(user.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: 200})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tty.Close()
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	k := &keyboard{T: t, user: user}
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := user.Read(buf)
-			k.mu.Lock()
-			k.seen.Write(buf[:n])
-			k.mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return k
-}
-
-func (k *keyboard) typed(text string) {
-	k.Helper()
-	if _, err := io.WriteString(k.user, text); err != nil {
-		k.Fatal(err)
-	}
-}
-
-// expect waits for text to be shown, after what was expected before.
-func (k *keyboard) expect(text string) {
-	k.Helper()
-	for range 600 {
-		k.mu.Lock()
-		rest := k.seen.String()[k.read:]
-		at := strings.Index(rest, text)
-		if at >= 0 {
-			k.read += at + len(text)
-		}
-		k.mu.Unlock()
-		if at >= 0 {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.Fatalf("not shown: %q; shown: %q", text, k.seen.String()[k.read:])
 }
