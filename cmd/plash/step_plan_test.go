@@ -22,7 +22,7 @@ func TestStepsBeforeGo(t *testing.T) {
 		init   bool // the init is told apart, as it should be
 	}{
 		{`id; pwd; umask; echo "$0 $#"; tr '\0' '\n' </proc/self/environ | sort`, false},
-		{`cd /proc/self; grep -v -e ctxt -e gid: -e Sig -e HugeT -e ^Vm -e ^Rss -e Pid: -e NSpid -e Cpus -e Mems -e Speculation status`, false},
+		{`cd /proc/self; grep -v -e ctxt -e gid: -e Sig -e State -e HugeT -e ^Vm -e ^Rss -e Pid: -e NSpid -e Cpus -e Mems -e Speculation status`, false},
 		{`cut -d ' ' -f 5- /proc/self/mountinfo | sed 's/ shared:[0-9]*//; s/ master:[0-9]*//; s/upperdir=[^,]*//; s/workdir=[^,]*//' | grep -v -e lowerdir -e overlay | sort`, false},
 		{`for f in /proc/self/fd/*; do echo "${f##*/}"; done`, false},
 		{`(sleep 100 &) ; sleep 0.5`, false},
