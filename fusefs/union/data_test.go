@@ -6,6 +6,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -171,6 +173,29 @@ func (c *checked) compare(off, n int) {
 	if st.Size() != int64(len(c.want)) {
 		c.tb.Fatalf("size is %d, not %d", st.Size(), len(c.want))
 	}
+}
+
+// TestTruncateWhileOpened has a file made longer while somebody else empties it and writes to
+// it: it is seen to be as long as it is.
+func TestTruncateWhileOpened(t *testing.T) {
+	needRoot(t)
+	eachForm(t, func(t *testing.T, o Options) {
+		m := newUnion(t, "", o)
+		must(t, os.WriteFile(m.at("file"), nil, 0o644))
+		for round := range 1000 {
+			var wg sync.WaitGroup
+			wg.Go(func() { must(t, os.WriteFile(m.at("file"), make([]byte, 5000), 0o644)) })
+			must(t, os.Truncate(m.at("file"), 8000))
+			wg.Wait()
+			seen, err := os.Stat(m.at("file"))
+			must(t, err)
+			is, err := os.Stat(filepath.Join(m.upper, "file"))
+			must(t, err)
+			if seen.Size() != is.Size() {
+				t.Fatalf("round %d: %d bytes are seen, and it has %d", round, seen.Size(), is.Size())
+			}
+		}
+	})
 }
 
 // TestTruncateUnopenable empties a file that the server, who is no root, copies up and then
