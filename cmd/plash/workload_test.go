@@ -16,7 +16,8 @@ import (
 var backends = []string{"erofs", "unpack", "fuse", "union"}
 
 // TestWorkloads does in a Debian what people do, on each backend: what they do
-// works, and comes out as it does on the kernel's overlayfs.
+// works, and comes out as it does on the kernel's overlayfs. (Unpacked, a container is
+// overlayfs on directories: nothing there is ours.)
 func TestWorkloads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs and compiles in a Debian root filesystem")
@@ -28,7 +29,7 @@ func TestWorkloads(t *testing.T) {
 	}
 	base := m.must("plash-import-tar", tar)
 	prepared := m.must("plash-create", base, "--", "sh", "-c", downloadScript)
-	for _, backend := range backends {
+	for _, backend := range []string{"erofs", "fuse", "union"} {
 		t.Run(backend, func(t *testing.T) { newWorkload(t, m, backend).run(prepared) })
 	}
 }
