@@ -122,6 +122,45 @@ func TestWriteDockerArchive(t *testing.T) {
 	}
 }
 
+// TestWriteAligned wants large layers of an archive where filesystems can share their blocks.
+func TestWriteAligned(t *testing.T) {
+	st := ofStore(t)
+	id := container.ID(0)
+	for i := range 9 {
+		id = on(t, st, id, layerTar(t, "a", strings.Repeat("x", alignedFrom+512*i)), built("a"))
+	}
+	id = on(t, st, id, layerTar(t, "small", strings.Repeat("y", 100)), built("b"))
+	var b bytes.Buffer
+	if err := WriteOCIArchive(t.Context(), &b, imageOf(t, st, id, OfOptions{}), "x"); err != nil {
+		t.Fatal(err)
+	}
+	all := bytes.NewReader(b.Bytes())
+	large := 0
+	for tr := tar.NewReader(all); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := all.Size() - int64(all.Len())
+		switch {
+		case h.Size < alignedFrom:
+			if len(h.PAXRecords) > 0 {
+				t.Errorf("%s is aligned", h.Name)
+			}
+		case at%alignment != 0:
+			t.Errorf("%s of %d bytes begins at %d", h.Name, h.Size, at)
+		default:
+			large++
+		}
+	}
+	if large != 9 {
+		t.Errorf("%d large layers", large)
+	}
+}
+
 func TestWriteArchiveErrors(t *testing.T) {
 	im := twoLayers(t, ofStore(t))
 	fail := errors.New("no more")
