@@ -144,7 +144,7 @@ func (b *bench) engines() (cs []*contender, stop func(), err error) {
 				name: "podman load",
 				do:   func() error { return b.command(nil, "podman", append(args, "load", "-q", "-i", archive)...) },
 				clean: func() error {
-					return b.command(nil, "podman", append(args, "system", "reset", "--force")...)
+					return b.command(nil, "podman", append(args, "rmi", "--all", "--force")...)
 				},
 			})
 		}
