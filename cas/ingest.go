@@ -112,17 +112,13 @@ func (s *Store) Ingest(ctx context.Context, r io.Reader, o IngestOptions) (*Stag
 // is a blob of its size, hashing alone tells. It returns nil if the file has to be
 // read as any other.
 func (s *Store) ingestKnown(ctx context.Context, r io.Reader, o IngestOptions) (*Staged, error) {
-	f, ok := r.(*os.File)
+	f, ok := r.(io.ReadSeeker)
 	if !ok {
 		return nil, nil
 	}
-	fi, err := f.Stat()
-	if err != nil || !fi.Mode().IsRegular() {
-		return nil, nil
-	}
-	start, err := f.Seek(0, io.SeekCurrent)
-	if err != nil || !s.hasBlobOfSize(fi.Size()-start) {
-		return nil, nil
+	start, size, err := restOf(f)
+	if err != nil || !s.hasBlobOfSize(size) {
+		return nil, err
 	}
 	sum := sha256.New()
 	buf := make([]byte, chunkSize)
@@ -136,11 +132,33 @@ func (s *Store) ingestKnown(ctx context.Context, r io.Reader, o IngestOptions) (
 		err = fmt.Errorf("%w: expected %s, found %s", ErrDigest, o.Expect, d)
 		return nil, errors.Join(err, blob.Close())
 	}
+	if err == nil {
+		// One that was cut short is not the content.
+		if fi, statErr := blob.Stat(); statErr != nil || fi.Size() != n {
+			err = errors.Join(statErr, blob.Close(), ErrNotExist)
+		}
+	}
 	if err != nil {
 		_, err := f.Seek(start, io.SeekStart)
 		return nil, err
 	}
 	return &Staged{s: s, digest: d, size: n, blob: blob}, nil
+}
+
+// restOf is where a file is read from, and how many bytes of it are left: -1 for a pipe and the
+// like.
+func restOf(f io.Seeker) (start, size int64, err error) {
+	if start, err = f.Seek(0, io.SeekCurrent); err != nil {
+		return 0, -1, nil
+	}
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, -1, nil
+	}
+	if _, err := f.Seek(start, io.SeekStart); err != nil {
+		return 0, -1, fmt.Errorf("go back to the beginning: %w", err)
+	}
+	return start, end - start, nil
 }
 
 func (s *Store) hasBlobOfSize(size int64) bool {

@@ -327,7 +327,7 @@ func TestKnownContent(t *testing.T) {
 	if got := ingest(t, s, other); got != digest.FromBytes(other) {
 		t.Errorf("digest %s", got)
 	}
-	// One that is short is put right.
+	// One that is short is put right, though another has the size that it should have.
 	must(t, os.Truncate(s.BlobPath(d), 100))
 	ingest(t, s, b)
 	if got, err := os.ReadFile(s.BlobPath(d)); err != nil || !bytes.Equal(got, b) {

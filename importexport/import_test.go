@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/progress"
 )
 
 // newStore makes an empty store and checks at the end that it is sound: no
@@ -285,4 +287,48 @@ func TestImportTarFileChanging(t *testing.T) {
 	if n := count(t, st); n != 0 {
 		t.Errorf("%d containers", n)
 	}
+}
+
+// TestImportTarFileAgain imports a file that was touched since: it is hashed, and not written once
+// more, also where progress is shown.
+func TestImportTarFileAgain(t *testing.T) {
+	st := newStore(t)
+	const size = 8 << 20
+	path := filepath.Join(t.TempDir(), "image.tar")
+	if err := os.WriteFile(path, someTar(t, strings.Repeat("x", size)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Progress: progress.NewPlain(io.Discard)}
+	first, err := ImportTarFile(t.Context(), st, path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	if err := os.Chtimes(path, now, now); err != nil {
+		t.Fatal(err)
+	}
+	before := written(t)
+	again, err := ImportTarFile(t.Context(), st, path, o)
+	if err != nil || again != first {
+		t.Errorf("container %d, then %d, %v", first, again, err)
+	}
+	if n := written(t) - before; n > size/2 {
+		t.Errorf("%d bytes were written", n)
+	}
+}
+
+// written is how many bytes this process has written.
+func written(t *testing.T) (n int64) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if _, err := fmt.Sscanf(line, "wchar: %d", &n); err == nil {
+			return n
+		}
+	}
+	t.Fatalf("/proc/self/io: %q", text)
+	return 0
 }

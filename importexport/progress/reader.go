@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -20,6 +22,7 @@ type Reader struct {
 	r       io.Reader
 	display Display
 	size    int64 // -1: not known
+	start   int64 // where the file was when reading began
 	done    int64
 	from    time.Time
 	started bool
@@ -30,23 +33,22 @@ type Reader struct {
 func NewReader(r io.Reader, d Display) *Reader {
 	f := &Reader{r: r, display: d, size: -1, from: time.Now()}
 	if file, ok := r.(*os.File); ok {
-		f.size = restOf(file)
+		f.start, f.size = restOf(file)
 	}
 	return f
 }
 
-// restOf is how many bytes of a regular file are still to be read, -1 where that
+// restOf is where a regular file is, and how many bytes are still to be read: -1 where that
 // cannot be told.
-func restOf(f *os.File) int64 {
+func restOf(f *os.File) (at, rest int64) {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return -1
+		return 0, -1
 	}
-	at, err := f.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return -1
+	if at, err = f.Seek(0, io.SeekCurrent); err != nil {
+		return 0, -1
 	}
-	return max(info.Size()-at, 0)
+	return at, max(info.Size()-at, 0)
 }
 
 // Read implements io.Reader.
@@ -66,6 +68,22 @@ func (f *Reader) Read(p []byte) (int, error) {
 		f.display.Complete()
 	}
 	return n, err
+}
+
+// Seek implements io.Seeker for what can be read again, as regular files can.
+func (f *Reader) Seek(offset int64, whence int) (int64, error) {
+	s, ok := f.r.(io.Seeker)
+	if !ok || f.size < 0 {
+		return 0, unix.ESPIPE
+	}
+	at, err := s.Seek(offset, whence)
+	if err == nil {
+		f.done = at - f.start
+		if f.ended { // it is read once more
+			f.started, f.ended = false, false
+		}
+	}
+	return at, err
 }
 
 // Close ends the display. It does not close the file.
