@@ -4,35 +4,21 @@ import (
 	"errors"
 	"io"
 	"os"
-	"time"
 )
 
-const (
-	// largeFile is from how many bytes on progress is shown from the beginning.
-	largeFile = 64 << 20
-	// patience is how long reading may take before progress is shown.
-	patience = time.Second
-)
-
-// A Reader reads a file or a pipe and shows how that goes, unless it is soon
-// done: what takes no time to read needs no display.
+// A Reader reads a file or a pipe and shows how that goes, see [Meter].
 type Reader struct {
-	r       io.Reader
-	display Display
-	size    int64 // -1: not known
-	done    int64
-	from    time.Time
-	started bool
-	ended   bool
+	r     io.Reader
+	meter *Meter
 }
 
 // NewReader returns a reader of r that tells d. Where r is a regular file, the size is known.
 func NewReader(r io.Reader, d Display) *Reader {
-	f := &Reader{r: r, display: d, size: -1, from: time.Now()}
+	size := int64(-1)
 	if file, ok := r.(*os.File); ok {
-		f.size = restOf(file)
+		size = restOf(file)
 	}
-	return f
+	return &Reader{r, NewMeter(d, size)}
 }
 
 // restOf is how many bytes of a regular file are still to be read, -1 where that
@@ -52,21 +38,26 @@ func restOf(f *os.File) int64 {
 // Read implements io.Reader.
 func (f *Reader) Read(p []byte) (int, error) {
 	n, err := f.r.Read(p)
-	f.done += int64(n)
-	if !f.started && err == nil && (f.size >= largeFile || f.done >= largeFile || time.Since(f.from) >= patience) {
-		f.started = true
-		f.display.Start(f.size)
-	}
-	if !f.started || f.ended {
-		return n, err
-	}
-	f.display.Set(f.done)
+	f.meter.Add(int64(n))
 	if errors.Is(err, io.EOF) {
-		f.ended = true
-		f.display.Complete()
+		f.meter.Complete()
 	}
 	return n, err
 }
 
 // Close ends the display. It does not close the file.
-func (f *Reader) Close() { f.display.Close() }
+func (f *Reader) Close() { f.meter.Close() }
+
+// Count returns a reader of r whose bytes m counts.
+func Count(r io.Reader, m *Meter) io.Reader { return &counted{r, m} }
+
+type counted struct {
+	r io.Reader
+	m *Meter
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.m.Add(int64(n))
+	return n, err
+}
