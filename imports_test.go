@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"importexport":             {"runtime", "overlay", "container", "cas", "spelling"},
 	"importexport/enginetest":  {},
 	"importexport/fetch":       {"importexport/progress"},
-	"importexport/filesystem":  {"importexport/output", "cas"},
+	"importexport/filesystem":  {"importexport/output", "importexport/progress", "cas"},
 	"importexport/image":       {"importexport/output", "importexport/progress", "container", "cas"},
 	"importexport/imageserver": {},
 	"importexport/output":      {},

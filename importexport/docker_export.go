@@ -21,7 +21,7 @@ type DockerOptions struct {
 	Prologue string
 	// Compression of layers that are sent to a registry: gzip, zstd or none; "": gzip.
 	Compression string
-	// Progress is told of what is sent; nil: nobody is.
+	// Progress is told of what is sent, and of what is written if it is large or slow; nil: nobody is.
 	Progress progress.Display
 	// UserAgent is what servers are told: plash/VERSION.
 	UserAgent string
@@ -66,21 +66,27 @@ func exportable(ref image.Ref, o DockerOptions) error {
 }
 
 func exportImage(ctx context.Context, st *container.Store, im *image.Image, ref image.Ref, o DockerOptions) error {
+	if ref.Transport == image.Registry {
+		return push(ctx, st.CAS(), im, ref, o)
+	}
+	return progress.Show(o.Progress, func(m *progress.Meter) error { return writeImage(ctx, im, ref, m) })
+}
+
+// writeImage writes an image to where it is not compressed.
+func writeImage(ctx context.Context, im *image.Image, ref image.Ref, m *progress.Meter) error {
 	switch ref.Transport {
 	case image.DockerArchive:
 		return output.WriteFile(ref.Path, func(w io.Writer) error {
-			return image.WriteDockerArchive(ctx, w, im, ref)
+			return image.WriteDockerArchive(ctx, w, im, m, ref)
 		})
 	case image.Archive:
 		return output.WriteFile(ref.Path, func(w io.Writer) error {
-			return image.WriteOCIArchive(ctx, w, im, ref.Tag)
+			return image.WriteOCIArchive(ctx, w, im, ref.Tag, m)
 		})
 	case image.Layout:
-		return image.WriteLayout(ctx, ref.Path, im, ref.Tag)
-	case image.Registry:
-		return push(ctx, st.CAS(), im, ref, o)
+		return image.WriteLayout(ctx, ref.Path, im, ref.Tag, m)
 	}
-	err := image.Load(ctx, im, ref)
+	err := image.Load(ctx, im, m, ref)
 	if errors.Is(err, image.ErrNoDaemon) {
 		return &hinted{err, "docker-archive:FILE writes what `docker load` and `podman load` take, docker:// sends it to a registry"}
 	}

@@ -68,7 +68,7 @@ func TestExportDockerRoundTrip(t *testing.T) {
 	st, dir := newStore(t), t.TempDir()
 	id := builtImage(t, st)
 	plain := filepath.Join(dir, "plain")
-	if err := ExportDir(t.Context(), st, id, plain, func(text string) { t.Error(text) }); err != nil {
+	if err := ExportDir(t.Context(), st, id, plain, ExportOptions{Warn: func(text string) { t.Error(text) }}); err != nil {
 		t.Fatal(err)
 	}
 	want, err := treetest.Dump(plain)

@@ -11,9 +11,41 @@ import (
 	"github.com/ihucos/plash/cas/erofs"
 	"github.com/ihucos/plash/cas/tarstream"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
+
+// ExportOptions are how to export a container. The zero value is fine.
+type ExportOptions struct {
+	// Progress is told about exports that are large or slow; nil: nobody is.
+	Progress progress.Display
+	// Warn is told what of the tree is left out because the place cannot hold it; nil: nobody is.
+	Warn func(string)
+}
+
+func (o *ExportOptions) warn(text string) {
+	if o.Warn != nil {
+		o.Warn(text)
+	}
+}
+
+// exportView opens a container's tree and lets write write it, which tells a meter how that goes.
+func exportView(ctx context.Context, st *container.Store, id container.ID, o ExportOptions, write func(*cas.View, *progress.Meter) error) error {
+	err := progress.Show(o.Progress, func(m *progress.Meter) (err error) {
+		view, err := openView(ctx, st, id)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, view.Close()) }()
+		return write(view, m)
+	})
+	if err != nil {
+		return fmt.Errorf("export container %d: %w", id, err)
+	}
+	return nil
+}
 
 // exportBuffer is what is gathered before it is written: most entries are
 // smaller than a system call is worth.
@@ -23,19 +55,25 @@ const exportBuffer = 512 << 10
 // before their entries, these sorted by name; hard links as links to the first
 // of their names, sparse files as such. The same container gives the same
 // bytes, on every machine.
-func ExportTar(ctx context.Context, st *container.Store, id container.ID, w io.Writer) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("export container %d: %w", id, err)
-		}
-	}()
-	view, err := openView(ctx, st, id)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, view.Close()) }()
+func ExportTar(ctx context.Context, st *container.Store, id container.ID, w io.Writer, o ExportOptions) error {
+	return exportView(ctx, st, id, o, func(view *cas.View, m *progress.Meter) error {
+		g, ctx := errgroup.WithContext(ctx)
+		// Nothing waits for this: where files are small, it takes a tenth as long as to write them. What
+		// is wrong with the index, writing finds, too, and says where.
+		g.Go(func() error {
+			if size, err := view.DataSize(ctx); err == nil {
+				m.Expect(size)
+			}
+			return nil
+		})
+		g.Go(func() error { return writeTree(ctx, view, w, m) })
+		return g.Wait()
+	})
+}
+
+func writeTree(ctx context.Context, view *cas.View, w io.Writer, m *progress.Meter) error {
 	buf := bufio.NewWriterSize(w, exportBuffer)
-	x := exporter{ctx: ctx, view: view, tw: tarstream.NewWriter(buf), links: map[erofs.NID]string{}}
+	x := exporter{ctx: ctx, view: view, tw: tarstream.NewWriter(buf), meter: m, links: map[erofs.NID]string{}}
 	if err := x.tree(); err != nil {
 		return err
 	}
@@ -69,6 +107,7 @@ type exporter struct {
 	ctx   context.Context
 	view  *cas.View
 	tw    *tarstream.Writer
+	meter *progress.Meter
 	links map[erofs.NID]string // first name of each inode that has several
 }
 
@@ -182,16 +221,32 @@ func (x *exporter) file(name string, in *erofs.Inode) error {
 		return err
 	}
 	for _, ext := range extents {
-		if err := x.ctx.Err(); err != nil {
-			return context.Cause(x.ctx)
-		}
-		n, err := x.tw.ReadFrom(io.NewSectionReader(x.view.Device(ext.Device), ext.Phys, ext.Len))
-		if err == nil && n < ext.Len {
-			err = fmt.Errorf("%w: %d bytes at %d of a blob, where %d are expected", io.ErrUnexpectedEOF, n, ext.Phys, ext.Len)
-		}
-		if err != nil {
+		if err := x.data(ext); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+	}
+	return nil
+}
+
+// exportPiece is what is written before it is looked whether that is still wanted, and told.
+const exportPiece = 4 << 20
+
+// data writes a stretch of a file's data.
+func (x *exporter) data(ext erofs.Extent) error {
+	for ext.Len > 0 {
+		if x.ctx.Err() != nil {
+			return context.Cause(x.ctx)
+		}
+		want := min(ext.Len, exportPiece)
+		n, err := x.tw.ReadFrom(io.NewSectionReader(x.view.Device(ext.Device), ext.Phys, want))
+		if err == nil && n < want {
+			err = fmt.Errorf("%w: %d bytes at %d of a blob, where %d are expected", io.ErrUnexpectedEOF, n, ext.Phys, want)
+		}
+		if err != nil {
+			return err
+		}
+		x.meter.Add(n)
+		ext.Phys, ext.Len = ext.Phys+n, ext.Len-n
 	}
 	return nil
 }

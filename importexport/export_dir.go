@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/importexport/output"
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/ihucos/plash/overlay"
 	"golang.org/x/sys/unix"
 )
@@ -22,30 +24,19 @@ var ErrDirNotEmpty = errors.New("the directory is not empty")
 // ExportDir makes a container's tree in a directory: a new one, which appears when it is
 // complete, or one that is there and empty. If it fails there is nothing in it.
 //
-// A plain user owns all of it, and has no devices; warn is told what is left out.
-func ExportDir(ctx context.Context, st *container.Store, id container.ID, dir string, warn func(string)) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("export container %d: %w", id, err)
-		}
-	}()
-	view, err := openView(ctx, st, id)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, view.Close()) }()
+// A plain user owns all of it, and has no devices: see [ExportOptions].
+func ExportDir(ctx context.Context, st *container.Store, id container.ID, dir string, o ExportOptions) error {
 	var left overlay.LeftOut
-	err = fillDir(dir, func(at string) (err error) {
-		left, err = overlay.UnpackTo(ctx, st.CAS(), view, at)
-		return err
+	err := exportView(ctx, st, id, o, func(view *cas.View, m *progress.Meter) error {
+		return dirError(dir, fillDir(dir, func(at string) (err error) {
+			left, err = overlay.UnpackTo(ctx, st.CAS(), view, at, m)
+			return err
+		}))
 	})
-	if err != nil {
-		return dirError(dir, err)
+	if text := leftOutText(left); err == nil && text != "" {
+		o.warn(text)
 	}
-	if text := leftOutText(left); text != "" {
-		warn(text)
-	}
-	return nil
+	return err
 }
 
 // fillDir lets fill make something in a directory.

@@ -18,7 +18,7 @@ func TestExportDirPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	export := func(dir string) error {
-		return ExportDir(t.Context(), st, id, filepath.Join(top, dir), func(string) {})
+		return ExportDir(t.Context(), st, id, filepath.Join(top, dir), ExportOptions{})
 	}
 	empty := filepath.Join(top, "empty")
 	if err := os.Mkdir(empty, 0o700); err != nil {

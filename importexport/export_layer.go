@@ -9,6 +9,7 @@ import (
 
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/importexport/output"
+	"github.com/ihucos/plash/importexport/progress"
 )
 
 // ErrNoLayer says that a container has no layer of its own.
@@ -16,7 +17,7 @@ var ErrNoLayer = errors.New("the empty root has no layer")
 
 // ExportLayer writes the top layer of a container, the very bytes of its tar, with what it
 // deletes as an OCI image says it (whiteouts).
-func ExportLayer(ctx context.Context, st *container.Store, id container.ID, w io.Writer) (err error) {
+func ExportLayer(ctx context.Context, st *container.Store, id container.ID, w io.Writer, o ExportOptions) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("export layer of container %d: %w", id, err)
@@ -27,16 +28,10 @@ func ExportLayer(ctx context.Context, st *container.Store, id container.ID, w io
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	const piece = 64 << 20 // after which it is looked whether this is still wanted
-	for off := int64(0); off < size; off += piece {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err := output.Copy(w, f, off, min(piece, size-off)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return progress.Show(o.Progress, func(m *progress.Meter) error {
+		m.Expect(size)
+		return output.Copy(ctx, w, f, 0, size, m.Add)
+	})
 }
 
 // openLayer opens the blob of a container's layer. Once it is open the container may be removed.

@@ -72,7 +72,7 @@ func listing(t *testing.T, file string) string {
 func export(t *testing.T, st *container.Store, id container.ID) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := ExportTar(t.Context(), st, id, &b); err != nil {
+	if err := ExportTar(t.Context(), st, id, &b, ExportOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -89,7 +89,7 @@ func TestExportRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(dir, "out.tar")
-	if err := output.WriteFile(out, func(w io.Writer) error { return ExportTar(t.Context(), st, id, w) }); err != nil {
+	if err := output.WriteFile(out, func(w io.Writer) error { return ExportTar(t.Context(), st, id, w, ExportOptions{}) }); err != nil {
 		t.Fatal(err)
 	}
 	back := filepath.Join(dir, "back")
@@ -197,7 +197,7 @@ func TestExportEmptyRoot(t *testing.T) {
 
 func TestExportErrors(t *testing.T) {
 	st := newStore(t)
-	if err := ExportTar(t.Context(), st, 7, io.Discard); !errors.Is(err, container.ErrNotFound) {
+	if err := ExportTar(t.Context(), st, 7, io.Discard, ExportOptions{}); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("missing container: %v", err)
 	}
 	id, err := ImportTar(t.Context(), st, bytes.NewReader(incompressible(t, 2<<20)), "x", Options{})
@@ -209,7 +209,7 @@ func TestExportErrors(t *testing.T) {
 		t.Skip(err)
 	}
 	defer full.Close()
-	if err := ExportTar(t.Context(), st, id, full); !errors.Is(err, syscall.ENOSPC) {
+	if err := ExportTar(t.Context(), st, id, full, ExportOptions{}); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("full disk: %v", err)
 	}
 	// A blob that has become shorter is no reason to write a short file.
@@ -220,7 +220,7 @@ func TestExportErrors(t *testing.T) {
 	if err := shorten(st.CAS(), r.Layer); err != nil {
 		t.Fatal(err)
 	}
-	if err := ExportTar(t.Context(), st, id, io.Discard); err == nil {
+	if err := ExportTar(t.Context(), st, id, io.Discard, ExportOptions{}); err == nil {
 		t.Error("a shortened blob was exported")
 	}
 }

@@ -93,7 +93,7 @@ func gzipped(t *testing.T, data []byte) []byte {
 func tree(t *testing.T, st *container.Store, id container.ID) map[string]string {
 	t.Helper()
 	var buf bytes.Buffer
-	if err := ExportTar(t.Context(), st, id, &buf); err != nil {
+	if err := ExportTar(t.Context(), st, id, &buf, ExportOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	files := map[string]string{}

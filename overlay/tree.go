@@ -24,6 +24,7 @@ type Tree struct {
 	m     *Manifest
 	user  bool
 	wary  bool
+	meter Meter
 }
 
 // OpenTree gives the tree of an index that is in a directory, with the manifest that
@@ -39,6 +40,9 @@ func OpenTree(s *cas.Store, ix *cas.Index, dir *os.File, m *Manifest) *Tree {
 // BeWary makes the tree read all files to find what was changed, for filesystems that
 // do not tell ([TellsChanges]).
 func (t *Tree) BeWary() { t.wary = true }
+
+// SetMeter has a meter told how [Tree.Make] goes where there is no donor.
+func (t *Tree) SetMeter(m Meter) { t.meter = m }
 
 // Manifest is the current manifest of the tree.
 func (t *Tree) Manifest() *Manifest { return t.m }
@@ -67,6 +71,8 @@ func (t *Tree) Make(ctx context.Context, from *Donor) (err error) {
 		if u.donor, err = newDonor(int(from.Dir.Fd()), t.ix.Image, from.Manifest); err != nil {
 			return fmt.Errorf("copy tree to %s: %w", t.root.Name(), err)
 		}
+	} else {
+		u.tell(t.meter)
 	}
 	u.push(unpackJob{nid: t.ix.Root()})
 	if err = u.run(u.worker); err == nil {

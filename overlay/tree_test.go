@@ -29,7 +29,12 @@ func newTestTree(tb testing.TB, s *cas.Store, layers []Layer, dir string, from *
 	tb.Helper()
 	must(tb, os.Mkdir(dir, 0o700))
 	t := openTestTree(tb, s, layers, dir)
+	var m testMeter
+	t.SetMeter(&m)
 	must(tb, t.Make(tb.Context(), from))
+	if from == nil {
+		m.wantAll(tb, t.ix)
+	}
 	t.settle()
 	return t
 }

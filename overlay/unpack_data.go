@@ -18,6 +18,9 @@ import (
 // reading and writing.
 const minKernelCopy = 128 << 10
 
+// copyPiece is what is copied before it is looked whether that is still wanted, and told.
+const copyPiece = 16 << 20
+
 // copyData writes the content of a regular file; what no extent covers becomes
 // a hole.
 func (u *unpacker) copyData(fd int, in *erofs.Inode, buf []byte) error {
@@ -48,7 +51,7 @@ func (u *unpacker) copyExtent(fd int, e erofs.Extent, buf []byte) error {
 	}
 	from, to, left := e.Phys, e.Off, e.Len
 	for left >= minKernelCopy {
-		n, err := unix.CopyFileRange(int(src.Fd()), &from, fd, &to, int(min(left, 1<<30)), 0)
+		n, err := unix.CopyFileRange(int(src.Fd()), &from, fd, &to, int(min(left, copyPiece)), 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -61,6 +64,7 @@ func (u *unpacker) copyExtent(fd int, e erofs.Extent, buf []byte) error {
 			break
 		}
 		left -= int64(n)
+		u.copied(int64(n))
 		if err := u.ctx.Err(); err != nil {
 			return err
 		}
@@ -76,6 +80,7 @@ func (u *unpacker) copyExtent(fd int, e erofs.Extent, buf []byte) error {
 		if err := pwriteAll(fd, buf[:n], to); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}
+		u.copied(int64(n))
 		from, to, left = from+int64(n), to+int64(n), left-int64(n)
 	}
 	return nil

@@ -26,11 +26,18 @@ type LeftOut struct {
 	Devices bool
 }
 
+// A Meter is told how the making of a tree goes, which is counted in bytes of data: how many there
+// are, and then how many more are copied, by several goroutines.
+type Meter interface {
+	Expect(total int64)
+	Add(n int64)
+}
+
 // UnpackTo makes the tree of a view in dir, an empty directory that is not in the store.
 // A plain user gets what he may make of it, and is told what is left out; all modes
 // are as they are in the index. An error leaves behind what there is by then, and the caller
-// may remove it.
-func UnpackTo(ctx context.Context, s *cas.Store, v *cas.View, dir string) (_ LeftOut, err error) {
+// may remove it. The meter may be nil.
+func UnpackTo(ctx context.Context, s *cas.Store, v *cas.View, dir string, m Meter) (_ LeftOut, err error) {
 	root, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return LeftOut{}, &os.PathError{Op: "open", Path: dir, Err: err}
@@ -45,6 +52,7 @@ func UnpackTo(ctx context.Context, s *cas.Store, v *cas.View, dir string) (_ Lef
 		u.lenient = true
 	}
 	u.left = &leftOut{}
+	u.tell(m)
 	u.push(unpackJob{nid: v.Root()})
 	err = errors.Join(u.run(u.worker), u.blobs.close())
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/overlay/treetest"
 )
 
@@ -22,9 +24,30 @@ func (s *tarStore) unpackTo(tb testing.TB, tars []string, dir string) LeftOut {
 	v, err := s.View(tb.Context(), digests(layers))
 	must(tb, err)
 	defer v.Close()
-	left, err := UnpackTo(tb.Context(), s.Store, v, dir)
+	var m testMeter
+	left, err := UnpackTo(tb.Context(), s.Store, v, dir, &m)
 	must(tb, err)
+	m.wantAll(tb, v.Index)
 	return left
+}
+
+// A testMeter counts.
+type testMeter struct {
+	total int64
+	done  atomic.Int64
+}
+
+func (m *testMeter) Expect(total int64) { m.total = total }
+func (m *testMeter) Add(n int64)        { m.done.Add(n) }
+
+// wantAll wants all data of an index to be counted.
+func (m *testMeter) wantAll(tb testing.TB, ix *cas.Index) {
+	tb.Helper()
+	want, err := ix.DataSize(tb.Context())
+	must(tb, err)
+	if done := m.done.Load(); done != want || m.total != want {
+		tb.Errorf("%d bytes of %d counted, want %d", done, m.total, want)
+	}
 }
 
 // TestConformUnpackTo holds directories that are unpacked for others against what layers have to look like.
@@ -57,7 +80,7 @@ func TestUnpackToRemoved(t *testing.T) {
 	_, err = s.Collect(map[digest.Digest]bool{}, map[digest.Digest]bool{})
 	must(t, err)
 	dir := t.TempDir()
-	_, err = UnpackTo(t.Context(), s.Store, v, dir)
+	_, err = UnpackTo(t.Context(), s.Store, v, dir, nil)
 	must(t, err)
 	if b, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(b) != "content" {
 		t.Errorf("%q, %v", b, err)
@@ -117,7 +140,7 @@ mknod device c 1 3; ln -s closed symlink; mkfifo fifo; chmod 0555 closed/below; 
 	must(t, err)
 	defer v.Close()
 	var left LeftOut
-	asPlainUser(t, func() { left, err = UnpackTo(t.Context(), s.Store, v, dir) })
+	asPlainUser(t, func() { left, err = UnpackTo(t.Context(), s.Store, v, dir, nil) })
 	must(t, err)
 	if left != (LeftOut{Owners: true, Attributes: true, Devices: true}) {
 		t.Errorf("left out: %+v", left)

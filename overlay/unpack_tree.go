@@ -29,9 +29,10 @@ type unpacker struct {
 	links map[erofs.NID]*linkSource // guarded by mu
 	// lenient leaves out what the host does not allow: owners, devices, attributes.
 	lenient bool
-	user    bool     // our own owner must get everywhere
-	left    *leftOut // what was left out, and is to be told; may be nil
-	donor   *donor   // where to clone files from; may be nil
+	user    bool          // our own owner must get everywhere
+	left    *leftOut      // what was left out, and is to be told; may be nil
+	donor   *donor        // where to clone files from; may be nil
+	copied  func(n int64) // is told of data
 }
 
 type unpackJob struct {
@@ -76,9 +77,22 @@ func removeDefaultACL(root int) error {
 func newUnpacker(ctx context.Context, s *cas.Store, ix *cas.Index, root int) *unpacker {
 	return &unpacker{
 		ctx: ctx, ix: ix, root: root,
-		blobs: newBlobFiles(s, ix),
-		links: map[erofs.NID]*linkSource{},
+		blobs:  newBlobFiles(s, ix),
+		links:  map[erofs.NID]*linkSource{},
+		copied: func(int64) {},
 	}
+}
+
+// tell has a meter, which may be nil, told of the data that is copied.
+func (u *unpacker) tell(m Meter) {
+	if m == nil {
+		return
+	}
+	// What is wrong with the index, unpacking finds, too, and says where.
+	if size, err := u.ix.DataSize(u.ctx); err == nil {
+		m.Expect(size)
+	}
+	u.copied = m.Add
 }
 
 func (u *unpacker) worker() func(unpackJob) error {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime/bundle"
 )
 
@@ -26,6 +27,8 @@ type IsolateOptions struct {
 	// Engine is the program that runs containers, one of [bundle.Engines]; "" for the first
 	// that is installed.
 	Engine string
+	// Meter is told how the copying of the tree for [WriteBundle] goes; nil: nobody is.
+	Meter overlay.Meter
 }
 
 // Isolate runs what an image says (its entrypoint, environment, user, working directory) in

@@ -80,7 +80,9 @@ func fillBundle(ctx context.Context, st *container.Store, id container.ID, dir s
 			return err
 		}
 		defer func() { err = errors.Join(err, ix.Close()) }()
-		return overlay.OpenTree(im.cas, ix, root, nil).Make(ctx, nil)
+		t := overlay.OpenTree(im.cas, ix, root, nil)
+		t.SetMeter(o.Meter)
+		return t.Make(ctx, nil)
 	})
 	if err != nil {
 		return err

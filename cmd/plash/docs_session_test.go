@@ -113,6 +113,9 @@ func (s *docSession) show(page string, blocks []docBlock) {
 			}
 			output, code, ok := strings.Cut(outputs[0], outputMark)
 			outputs = outputs[1:]
+			if strings.HasPrefix(c.command, "plash-export-") {
+				output = slowWork.ReplaceAllString(output, "")
+			}
 			fails := b.fails && i == len(b.shown)-1
 			switch {
 			case !ok:
@@ -158,6 +161,9 @@ func (s *docSession) shell(script string) []string {
 
 // slowSteps are what a build says of layers that took long, as on a busy machine all do.
 var slowSteps = regexp.MustCompile(`(?m)^took [0-9hms]+\n`)
+
+// slowWork is what an export shows that takes long, though it is small.
+var slowWork = regexp.MustCompile(`(?m)^\[0%\|.*\|100%\]\n`)
 
 // split cuts an output behind each mark, and calls things by the names that readers know them by.
 func (s *docSession) split(output string) []string {

@@ -45,42 +45,43 @@ func runExportTar(ctx context.Context, o exportTarOptions, s streams) error {
 	if err != nil {
 		return err
 	}
+	d, err := displayFor(s)
+	if err != nil {
+		return err
+	}
+	eo := importexport.ExportOptions{Progress: d.progress(s)}
 	export := importexport.ExportTar
 	if o.layers {
 		export = importexport.ExportLayer
 	}
 	if toStdout {
-		return export(ctx, st, id, output.NewWriter(s.out, standardOutput))
+		return s.stream(func(w io.Writer) error { return export(ctx, st, id, w, eo) })
 	}
-	return output.WriteFile(o.file, func(w io.Writer) error { return export(ctx, st, id, w) })
+	return output.WriteFile(o.file, func(w io.Writer) error { return export(ctx, st, id, w, eo) })
 }
 
-// exporter is a way to write a container to the file or directory at a path. It warns of what it has
-// to leave out.
-type exporter func(ctx context.Context, st *container.Store, id container.ID, path string, warn func(string)) error
+// exporter is a way to write a container to the file or directory at a path.
+type exporter func(ctx context.Context, st *container.Store, id container.ID, path string, o importexport.ExportOptions) error
 
 // exportCommand is a command that gives a container and a path to an exporter.
-func exportCommand(name, place, long, example string, export func() exporter) *command {
+func exportCommand(name, place, long, example string, export exporter) *command {
 	return &command{
 		operands: grammar{"CONTAINER", place},
 		long:     long,
 		example:  example,
 		run: func(ctx context.Context, a arguments, s streams) error {
-			export := export()
 			st, id, err := a.container(0).open(ctx, name, s)
 			if err != nil {
 				return err
 			}
-			return export(ctx, st, id, a.operand(1), func(text string) { s.warn(name, errors.New(text)) })
+			d, err := displayFor(s)
+			if err != nil {
+				return err
+			}
+			return export(ctx, st, id, a.operand(1), importexport.ExportOptions{
+				Progress: d.progress(s),
+				Warn:     func(text string) { s.warn(name, errors.New(text)) },
+			})
 		},
-	}
-}
-
-// withoutWarnings makes an exporter of one that leaves nothing out.
-func withoutWarnings(export func(context.Context, *container.Store, container.ID, string) error) func() exporter {
-	return func() exporter {
-		return func(ctx context.Context, st *container.Store, id container.ID, path string, _ func(string)) error {
-			return export(ctx, st, id, path)
-		}
 	}
 }

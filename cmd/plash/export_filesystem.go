@@ -16,10 +16,8 @@ func newExportSquashfs() *command {
 Writes the root filesystem of CONTAINER as a compressed, read-only squashfs
 image to FILE. It needs neither a mount nor root. The same container gives the
 same bytes. Times are of whole seconds there, and access control lists are left
-out. A FILE that is there is replaced when the image is complete.`, "plash-export-squashfs 2 root.sqfs\nmount -o loop root.sqfs /mnt", func() exporter {
-		return func(ctx context.Context, st *container.Store, id container.ID, path string, warn func(string)) error {
-			return importexport.ExportSquashfs(ctx, st, id, path, compression, warn)
-		}
+out. A FILE that is there is replaced when the image is complete.`, "plash-export-squashfs 2 root.sqfs\nmount -o loop root.sqfs /mnt", func(ctx context.Context, st *container.Store, id container.ID, path string, o importexport.ExportOptions) error {
+		return importexport.ExportSquashfs(ctx, st, id, path, compression, o)
 	})
 	c.usage = "[--compression NAME] CONTAINER FILE"
 	known := importexport.SquashfsCompressions
@@ -41,7 +39,7 @@ to spare: "truncate -s +1G FILE" and resize2fs(8) give it room, "tune2fs -j" a
 journal. It needs neither a mount nor root. The same container gives the same
 bytes. A FILE that is there is replaced when the image is complete.`,
 		"plash-export-img 2 root.img\ntruncate -s 4G root.img && resize2fs root.img",
-		withoutWarnings(importexport.ExportExt4))
+		importexport.ExportExt4)
 }
 
 func newExportEROFS() *command {
@@ -50,7 +48,7 @@ Writes the root filesystem of CONTAINER as a read-only EROFS image, which is not
 compressed, to FILE. It needs neither a mount nor root. The same container gives
 the same bytes. A FILE that is there is replaced when the image is complete.`,
 		"plash-export-erofs 2 root.erofs\nmount -o loop root.erofs /mnt",
-		withoutWarnings(importexport.ExportEROFS))
+		importexport.ExportEROFS)
 }
 
 func newExportDir() *command {
@@ -59,5 +57,5 @@ Makes the root filesystem of CONTAINER in DIR, which is empty or not there yet.
 For a plain user all files become his own and devices are left out, and a
 warning says so; programs then do not run as their owner (setuid).`,
 		"plash-export-dir 2 ./root",
-		func() exporter { return importexport.ExportDir })
+		importexport.ExportDir)
 }

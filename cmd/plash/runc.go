@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/ihucos/plash/runtime"
 	"github.com/ihucos/plash/runtime/bundle"
 )
@@ -64,7 +65,14 @@ func runRunc(ctx context.Context, o runcOptions, s streams) error {
 	}
 	ro := runtime.IsolateOptions{Argv: o.argv, Mounts: o.mounts, Engine: o.engine}
 	if o.bundle != "" {
-		return runtime.WriteBundle(ctx, st, id, o.bundle, ro)
+		d, err := displayFor(s)
+		if err != nil {
+			return err
+		}
+		return progress.Show(d.progress(s), func(m *progress.Meter) error {
+			ro.Meter = m
+			return runtime.WriteBundle(ctx, st, id, o.bundle, ro)
+		})
 	}
 	resume := yieldSignals(ctx)
 	return resume(runtime.Isolate(ctx, st, id, ro))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,6 +40,23 @@ func (s streams) result(a ...any) error {
 // print writes text to standard output as it is.
 func (s streams) print(text string) error {
 	_, err := io.WriteString(output.NewWriter(s.out, standardOutput), text)
+	return err
+}
+
+// stream lets write write a large result to standard output. That nobody reads it any more
+// ends the process by SIGPIPE, but what shows how it goes is ended before: it is an
+// error first, which package os gives to other descriptors than those of the standard streams
+// (os/signal, "SIGPIPE").
+func (s streams) stream(write func(io.Writer) error) error {
+	fd, err := unix.FcntlInt(s.out.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return fmt.Errorf("duplicate %s: %w", standardOutput, err)
+	}
+	out := os.NewFile(uintptr(fd), s.out.Name())
+	err = errors.Join(write(output.NewWriter(out, standardOutput)), out.Close())
+	if errors.Is(err, unix.EPIPE) {
+		_, _ = s.out.Write([]byte{0}) // which does not return
+	}
 	return err
 }
 

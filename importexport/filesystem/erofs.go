@@ -9,6 +9,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/output"
+	"github.com/ihucos/plash/importexport/progress"
 )
 
 // On-disk constants of EROFS, from fs/erofs/erofs_fs.h.
@@ -33,13 +34,15 @@ const (
 )
 
 // WriteEROFS writes a tree as an EROFS image, uncompressed, that Linux 5.4 can mount; with a
-// sparse file in it, 5.15. Small files lie beside their inodes. Nothing of the tree is lost.
-func WriteEROFS(ctx context.Context, v *cas.View, im *output.Image) error {
-	nodes, err := readTree(ctx, v)
+// sparse file in it, 5.15. Small files lie beside their inodes. Nothing of the tree is lost. The
+// meter, which may be nil, counts the data of files.
+func WriteEROFS(ctx context.Context, v *cas.View, im *output.Image, m *progress.Meter) error {
+	j := job{ctx, v, im, m}
+	nodes, err := j.readTree()
 	if err != nil {
 		return err
 	}
-	w := &erofsWriter{ctx: ctx, view: v, im: im, nodes: nodes, plans: make([]erofsPlan, len(nodes))}
+	w := &erofsWriter{job: j, nodes: nodes, plans: make([]erofsPlan, len(nodes))}
 	if err := w.place(); err != nil {
 		return err
 	}
@@ -53,9 +56,7 @@ func WriteEROFS(ctx context.Context, v *cas.View, im *output.Image) error {
 }
 
 type erofsWriter struct {
-	ctx     context.Context
-	view    *cas.View
-	im      *output.Image
+	job
 	nodes   []*node
 	plans   []erofsPlan // by node
 	chunked bool        // whether there is a sparse file
@@ -196,14 +197,14 @@ func (w *erofsWriter) nodeData(n *node, p *erofsPlan) error {
 		block := p.block
 		for _, r := range p.runs {
 			from := r.first << blockBits
-			if err := copyRange(w.ctx, w.im, w.view, &n.Inode, from, min(from+r.n<<blockBits, n.Size), block<<blockBits); err != nil {
+			if err := w.copyRange(&n.Inode, from, min(from+r.n<<blockBits, n.Size), block<<blockBits); err != nil {
 				return err
 			}
 			block += r.n
 		}
 		return nil
 	case n.IsRegular():
-		return copyRange(w.ctx, w.im, w.view, &n.Inode, 0, end, p.block<<blockBits)
+		return w.copyRange(&n.Inode, 0, end, p.block<<blockBits)
 	}
 	text, err := w.text(n)
 	if err != nil {

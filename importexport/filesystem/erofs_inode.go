@@ -100,10 +100,7 @@ func (w *erofsWriter) tail(n *node, p *erofsPlan) ([]byte, error) {
 		return data[whole:], nil
 	}
 	b := make([]byte, p.inline)
-	if k, err := w.view.ReadAt(&n.Inode, b, whole); k < len(b) {
-		return nil, fmt.Errorf("read %d bytes at %d: %w", len(b), whole, err)
-	}
-	return b, nil
+	return b, w.readRange(&n.Inode, b, whole)
 }
 
 // text is the data of a directory or a symbolic link.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/output"
+	"github.com/ihucos/plash/importexport/progress"
 )
 
 // On-disk constants of ext4, from fs/ext4/ext4.h.
@@ -41,13 +42,14 @@ const (
 //
 // Times are held to what ext4 has, the years 1901 to 2446. The error wraps [ErrLimit] where it
 // cannot hold a file: more than 16 TiB, more than 65,000 names, more than about 4 KiB of
-// extended attributes.
-func WriteExt4(ctx context.Context, v *cas.View, im *output.Image) error {
-	nodes, err := readTree(ctx, v)
+// extended attributes. The meter, which may be nil, counts the data of files.
+func WriteExt4(ctx context.Context, v *cas.View, im *output.Image, m *progress.Meter) error {
+	j := job{ctx, v, im, m}
+	nodes, err := j.readTree()
 	if err != nil {
 		return err
 	}
-	w := &ext4Writer{ctx: ctx, view: v, im: im, nodes: nodes, plans: make([]ext4Plan, len(nodes)), xattrBlocks: map[string]*xattrBlock{}}
+	w := &ext4Writer{job: j, nodes: nodes, plans: make([]ext4Plan, len(nodes)), xattrBlocks: map[string]*xattrBlock{}}
 	for i, n := range nodes {
 		n.number = ext4RootInode
 		if i > 0 {
@@ -78,9 +80,7 @@ func WriteExt4(ctx context.Context, v *cas.View, im *output.Image) error {
 }
 
 type ext4Writer struct {
-	ctx         context.Context
-	view        *cas.View
-	im          *output.Image
+	job
 	nodes       []*node
 	plans       []ext4Plan // by node
 	xattrBlocks map[string]*xattrBlock
@@ -166,7 +166,7 @@ func (w *ext4Writer) content(n *node, p *ext4Plan) error {
 		if text != nil {
 			_, err = w.im.WriteAt(text[from:to], at)
 		} else {
-			err = copyRange(w.ctx, w.im, w.view, &n.Inode, from, to, at)
+			err = w.copyRange(&n.Inode, from, to, at)
 		}
 		if err != nil {
 			return err

@@ -203,7 +203,7 @@ func TestExt4Limits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tar := writeTar(t, func(w *tarstream.Writer) error { return w.WriteHeader(&e) })
 			v := viewOf(t, newStore(t), map[string]digest.Digest{}, []string{tar})
-			err := WriteExt4(t.Context(), v, nil)
+			err := WriteExt4(t.Context(), v, nil, nil)
 			if !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "/dir/f") {
 				t.Errorf("error %v", err)
 			}
@@ -217,7 +217,7 @@ func TestExt4Limits(t *testing.T) {
 		return err
 	})
 	v := viewOf(t, newStore(t), map[string]digest.Digest{}, []string{names})
-	if err := WriteExt4(t.Context(), v, nil); !errors.Is(err, ErrLimit) {
+	if err := WriteExt4(t.Context(), v, nil, nil); !errors.Is(err, ErrLimit) {
 		t.Errorf("65,001 names: %v", err)
 	}
 }

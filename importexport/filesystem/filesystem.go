@@ -17,10 +17,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/cas/erofs"
 	"github.com/ihucos/plash/importexport/output"
+	"github.com/ihucos/plash/importexport/progress"
 	"golang.org/x/sys/unix"
 )
 
@@ -62,29 +64,50 @@ func deviceNumber(rdev uint64) uint32 {
 	return minor&0xff | major<<8 | (minor&^0xff)<<12
 }
 
+// A job is a tree that is written to an image.
+type job struct {
+	ctx   context.Context
+	view  *cas.View
+	im    *output.Image
+	meter *progress.Meter // counts the data of files
+}
+
 // copyRange writes the bytes of a file between two offsets to the image. What holes have
 // is left out: the image is zeros where nothing was written.
-func copyRange(ctx context.Context, im *output.Image, v *cas.View, in *erofs.Inode, from, to, at int64) error {
+func (j *job) copyRange(in *erofs.Inode, from, to, at int64) error {
 	if to <= from {
 		return nil
 	}
 	var failed error
-	err := v.ExtentsIn(in, from, to-from, func(e erofs.Extent) bool {
-		e.Len = min(e.Len, to-e.Off)
-		for e.Len > 0 && failed == nil {
-			n := min(e.Len, copyPiece)
-			if failed = context.Cause(ctx); failed == nil {
-				failed = im.Copy(at+e.Off-from, v.Device(e.Device), e.Phys, n)
-			}
-			e.Off, e.Phys, e.Len = e.Off+n, e.Phys+n, e.Len-n
-		}
+	err := j.view.ExtentsIn(in, from, to-from, func(e erofs.Extent) bool {
+		failed = j.im.Copy(j.ctx, at+e.Off-from, j.view.Device(e.Device), e.Phys, e.Len, j.meter.Add)
 		return failed == nil
 	})
 	return errors.Join(err, failed)
 }
 
-// copyPiece is what is copied before it is looked whether that is still wanted.
-const copyPiece = 64 << 20
+// readRange reads the bytes of a file from an offset on, all that b has room for.
+func (j *job) readRange(in *erofs.Inode, b []byte, off int64) error {
+	k, err := j.view.ReadAt(in, b, off)
+	if k == len(b) {
+		k, err := dataIn(j.view, in, off, int64(k))
+		j.meter.Add(k)
+		return err
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("read %d bytes at %d: %w", len(b), off, err)
+}
+
+// dataIn is how many of n bytes of a file from an offset on are not in holes.
+func dataIn(v *cas.View, in *erofs.Inode, off, n int64) (data int64, err error) {
+	err = v.ExtentsIn(in, off, n, func(e erofs.Extent) bool {
+		data += e.Len
+		return true
+	})
+	return data, err
+}
 
 // A run is a stretch of blocks of a file that have data; between runs are holes.
 type run struct {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/output"
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/ihucos/plash/mountfd/leftover"
 	"github.com/ihucos/plash/overlay/treetest"
 	"github.com/opencontainers/go-digest"
@@ -66,15 +67,20 @@ func viewOf(tb testing.TB, st *cas.Store, known map[string]digest.Digest, layers
 	return v
 }
 
-type writer func(context.Context, *cas.View, *output.Image) error
+type writer func(context.Context, *cas.View, *output.Image, *progress.Meter) error
 
-// imageOf writes an image, twice, and wants it to be the same.
+// imageOf writes an image, twice, and wants it to be the same, and all data to be counted.
 func imageOf(tb testing.TB, v *cas.View, write writer) string {
 	tb.Helper()
 	name := filepath.Join(tb.TempDir(), "image")
 	for _, n := range []string{name, name + ".again"} {
-		if err := output.WriteImage(n, func(im *output.Image) error { return write(tb.Context(), v, im) }); err != nil {
+		m := progress.NewMeter(nil, 0)
+		if err := output.WriteImage(n, func(im *output.Image) error { return write(tb.Context(), v, im, m) }); err != nil {
 			tb.Fatal(err)
+		}
+		want, err := v.DataSize(tb.Context())
+		if done, total := m.Counts(); err != nil || done != want || total != want {
+			tb.Errorf("%d bytes of %d counted, want %d; %v", done, total, want, err)
 		}
 	}
 	if out, err := exec.Command("cmp", name, name+".again").CombinedOutput(); err != nil {

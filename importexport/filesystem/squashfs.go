@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	goruntime "runtime"
 	"sync"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/output"
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
@@ -49,14 +49,15 @@ var Compressions = []string{"zstd", "gzip"}
 // format knows times of whole seconds from 1970 to 2106, to which others are held, and
 // of extended attributes those of user, trusted and security; lost says that there were
 // others (access control lists). The error wraps [ErrLimit] where more than 65,535
-// different users and groups own files.
-func WriteSquashfs(ctx context.Context, v *cas.View, im *output.Image, compression string) (lost bool, err error) {
-	nodes, err := readTree(ctx, v)
+// different users and groups own files. The meter, which may be nil, counts the data of files.
+func WriteSquashfs(ctx context.Context, v *cas.View, im *output.Image, compression string, m *progress.Meter) (lost bool, err error) {
+	j := job{ctx, v, im, m}
+	nodes, err := j.readTree()
 	if err != nil {
 		return false, err
 	}
 	w := &squashWriter{
-		ctx: ctx, view: v, im: im, nodes: nodes, at: squashSuper,
+		job: j, nodes: nodes, at: squashSuper,
 		files: make([]squashFile, len(nodes)), ids: map[uint32]uint16{}, refs: make([]uint64, len(nodes)),
 	}
 	for i, n := range nodes {
@@ -78,9 +79,7 @@ func WriteSquashfs(ctx context.Context, v *cas.View, im *output.Image, compressi
 }
 
 type squashWriter struct {
-	ctx   context.Context
-	view  *cas.View
-	im    *output.Image
+	job
 	nodes []*node
 	files []squashFile // by node
 	at    int64        // where what comes next goes
@@ -265,7 +264,7 @@ func (p *squashPacker) file(n *node, f *squashFile) error {
 // block sends block i of a file on its way.
 func (p *squashPacker) block(n *node, f *squashFile, i int64) error {
 	b := p.buffer()
-	if err := p.read(n, b, i<<squashBlockLog); err != nil {
+	if err := p.w.readRange(&n.Inode, b, i<<squashBlockLog); err != nil {
 		return err
 	}
 	if allZero(b) {
@@ -297,7 +296,7 @@ func (p *squashPacker) tail(n *node, f *squashFile, off int64) error {
 	}
 	f.fragment, f.offset = uint32(len(p.w.fragments)), uint32(len(p.fragment))
 	p.fragment = p.fragment[:len(p.fragment)+size]
-	return p.read(n, p.fragment[f.offset:], off)
+	return p.w.readRange(&n.Inode, p.fragment[f.offset:], off)
 }
 
 // flush sends the fragment on its way.
@@ -312,16 +311,6 @@ func (p *squashPacker) flush() error {
 	return p.put(&squashJob{data: b, ready: make(chan struct{}), stored: func(at int64, size uint32) {
 		f.start, f.size = at, size
 	}})
-}
-
-func (p *squashPacker) read(n *node, b []byte, off int64) error {
-	if k, err := p.w.view.ReadAt(&n.Inode, b, off); k < len(b) {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return fmt.Errorf("read %d bytes at %d: %w", len(b), off, err)
-	}
-	return nil
 }
 
 func allZero(b []byte) bool {

@@ -14,13 +14,14 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/cas/tarstream"
 	"github.com/ihucos/plash/importexport/output"
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/ihucos/plash/overlay/treetest"
 	"github.com/opencontainers/go-digest"
 )
 
 func squashfs(compression string) writer {
-	return func(ctx context.Context, v *cas.View, im *output.Image) error {
-		_, err := WriteSquashfs(ctx, v, im, compression)
+	return func(ctx context.Context, v *cas.View, im *output.Image, m *progress.Meter) error {
+		_, err := WriteSquashfs(ctx, v, im, compression, m)
 		return err
 	}
 }
@@ -163,12 +164,12 @@ func TestSquashfsLimits(t *testing.T) {
 	})
 	v := viewOf(t, newStore(t), map[string]digest.Digest{}, []string{tar})
 	err := output.WriteImage(filepath.Join(t.TempDir(), "image"), func(im *output.Image) error {
-		return squashfs("")(t.Context(), v, im)
+		return squashfs("")(t.Context(), v, im, nil)
 	})
 	if !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "users") {
 		t.Errorf("too many owners: %v", err)
 	}
-	if err := squashfs("lzma")(t.Context(), v, nil); !errors.Is(err, errors.ErrUnsupported) {
+	if err := squashfs("lzma")(t.Context(), v, nil, nil); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("unknown compression: %v", err)
 	}
 }
@@ -181,7 +182,7 @@ func TestSquashfsLost(t *testing.T) {
 		})
 		v := viewOf(t, newStore(t), map[string]digest.Digest{}, []string{tar})
 		err := output.WriteImage(filepath.Join(t.TempDir(), "image"), func(im *output.Image) error {
-			lost, err := WriteSquashfs(t.Context(), v, im, "")
+			lost, err := WriteSquashfs(t.Context(), v, im, "", nil)
 			if lost != want {
 				t.Errorf("%s: lost %t", name, lost)
 			}

@@ -28,21 +28,31 @@ type entry struct {
 }
 
 // readTree reads a whole tree, but no data and no attributes. Every inode is in the list
-// once, the root first, a directory before what is in it.
-func readTree(ctx context.Context, v *cas.View) ([]*node, error) {
-	r := &treeReader{ctx: ctx, view: v, links: map[erofs.NID]*node{}}
-	root, err := r.node(v.Root())
+// once, the root first, a directory before what is in it. The meter is told how much data
+// there is.
+func (j *job) readTree() ([]*node, error) {
+	r := &treeReader{ctx: j.ctx, view: j.view, links: map[erofs.NID]*node{}}
+	root, err := r.node(j.view.Root())
 	if err != nil {
 		return nil, err
 	}
 	root.parent = root
+	var data int64
 	for i := 0; i < len(r.nodes); i++ { // which grows
-		if n := r.nodes[i]; n.IsDir() {
-			if err := r.dir(n); err != nil {
-				return nil, fmt.Errorf("/%s: %w", n.path, err)
-			}
+		n := r.nodes[i]
+		var k int64
+		switch {
+		case n.IsDir():
+			err = r.dir(n)
+		case n.IsRegular():
+			k, err = dataIn(j.view, &n.Inode, 0, n.Size)
 		}
+		if err != nil {
+			return nil, fmt.Errorf("/%s: %w", n.path, err)
+		}
+		data += k
 	}
+	j.meter.Expect(data)
 	return r.nodes, nil
 }
 

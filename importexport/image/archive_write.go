@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -26,8 +27,9 @@ const (
 // an OCI layout and has docker's manifest.json as well, so that old and new docker
 // load, podman load and skopeo take it. It will be known by the names of refs.
 //
-// Layers are copied as they are. What comes first in the archive says what follows.
-func WriteDockerArchive(ctx context.Context, w io.Writer, im *Image, refs ...Ref) error {
+// Layers are copied as they are. What comes first in the archive says what follows. The meter,
+// which may be nil, counts the bytes of the layers, the config and the manifest.
+func WriteDockerArchive(ctx context.Context, w io.Writer, im *Image, m *progress.Meter, refs ...Ref) error {
 	c, err := contentsOf(im)
 	if err != nil {
 		return err
@@ -56,17 +58,17 @@ func WriteDockerArchive(ctx context.Context, w io.Writer, im *Image, refs ...Ref
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", dockerManifest, err)
 	}
-	return c.writeArchive(ctx, w, manifests, smallFile{dockerManifest, list})
+	return c.writeArchive(ctx, w, m, manifests, smallFile{dockerManifest, list})
 }
 
 // WriteOCIArchive writes an image as a tar of an OCI layout, with a name (in skopeo's
-// words: the image) if tag is not "".
-func WriteOCIArchive(ctx context.Context, w io.Writer, im *Image, tag string) error {
+// words: the image) if tag is not "". The meter is as that of [WriteDockerArchive].
+func WriteOCIArchive(ctx context.Context, w io.Writer, im *Image, tag string, m *progress.Meter) error {
 	c, err := contentsOf(im)
 	if err != nil {
 		return err
 	}
-	return c.writeArchive(ctx, w, []v1.Descriptor{c.named(tag)})
+	return c.writeArchive(ctx, w, m, []v1.Descriptor{c.named(tag)})
 }
 
 // dockerEntry is an image of a docker archive: Docker Image Specification v1.2,
@@ -91,7 +93,8 @@ type smallFile struct {
 	content []byte
 }
 
-func (c *contents) writeArchive(ctx context.Context, w io.Writer, manifests []v1.Descriptor, more ...smallFile) error {
+func (c *contents) writeArchive(ctx context.Context, w io.Writer, m *progress.Meter, manifests []v1.Descriptor, more ...smallFile) error {
+	m.Expect(sizeOf(c.parts))
 	index, err := encodeIndex(v1.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: manifests,
 	})
@@ -106,12 +109,12 @@ func (c *contents) writeArchive(ctx context.Context, w io.Writer, manifests []v1
 	}
 	for _, f := range append([]smallFile{{layoutFile, layoutContent()}, {indexFile, index}}, more...) {
 		b := partOf(f.content)
-		if err := a.add(ctx, f.name, &b); err != nil {
+		if err := a.add(ctx, f.name, &b, nil); err != nil {
 			return err
 		}
 	}
 	for i := range c.parts {
-		if err := a.add(ctx, blobName(c.parts[i].digest), &c.parts[i]); err != nil {
+		if err := a.add(ctx, blobName(c.parts[i].digest), &c.parts[i], m); err != nil {
 			return err
 		}
 	}
@@ -160,11 +163,11 @@ func (a *tarFile) write(b []byte) error {
 	return err
 }
 
-func (a *tarFile) add(ctx context.Context, name string, b *part) error {
+func (a *tarFile) add(ctx context.Context, name string, b *part, m *progress.Meter) error {
 	if err := a.header(name, b.size); err != nil {
 		return err
 	}
-	if err := b.copyTo(ctx, a.w); err != nil {
+	if err := b.copyTo(ctx, a.w, m); err != nil {
 		return err
 	}
 	a.at += b.size

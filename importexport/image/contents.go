@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/ihucos/plash/importexport/output"
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -66,11 +67,16 @@ func partOf(b []byte) part {
 	}}
 }
 
-// copyPiece is what is copied before it is looked whether that is still wanted.
-const copyPiece = 64 << 20
+// sizeOf is how many bytes parts have together.
+func sizeOf(parts []part) (size int64) {
+	for _, p := range parts {
+		size += p.size
+	}
+	return size
+}
 
-// copyTo writes the bytes of a part to w, all or an error.
-func (b *part) copyTo(ctx context.Context, w io.Writer) (err error) {
+// copyTo writes the bytes of a part to w, all or an error. The meter counts them.
+func (b *part) copyTo(ctx context.Context, w io.Writer, m *progress.Meter) (err error) {
 	r, err := b.open(ctx)
 	if err != nil {
 		return err
@@ -81,17 +87,9 @@ func (b *part) copyTo(ctx context.Context, w io.Writer) (err error) {
 		}
 	}()
 	if f, ok := r.(interface{ File() *os.File }); ok {
-		for off := int64(0); off < b.size; off += copyPiece {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if err := output.Copy(w, f.File(), off, min(copyPiece, b.size-off)); err != nil {
-				return err
-			}
-		}
-		return nil
+		return output.Copy(ctx, w, f.File(), 0, b.size, m.Add)
 	}
-	n, err := io.Copy(w, r)
+	n, err := io.Copy(w, progress.Count(r, m))
 	if err == nil && n != b.size {
 		err = fmt.Errorf("blob %s: expected %d bytes, found %d", b.digest, b.size, n)
 	}

@@ -7,19 +7,21 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/ihucos/plash/importexport/progress"
 )
 
 // Load gives an image to the first of the engines of this machine that can be reached ([Daemons]).
 // It will know the image by the names of refs. Nothing is stored on the way. The
-// error wraps [ErrNoDaemon] if there is none.
-func Load(ctx context.Context, im *Image, refs ...Ref) error {
+// error wraps [ErrNoDaemon] if there is none. The meter is as that of [WriteDockerArchive].
+func Load(ctx context.Context, im *Image, m *progress.Meter, refs ...Ref) error {
 	daemons, err := Daemons()
 	if err != nil {
 		return err
 	}
 	err = ErrNoDaemon
 	for _, d := range daemons {
-		err = d.Load(ctx, im, refs...)
+		err = d.Load(ctx, im, m, refs...)
 		d.Close()
 		if !errors.Is(err, ErrNoDaemon) {
 			return err
@@ -28,14 +30,15 @@ func Load(ctx context.Context, im *Image, refs ...Ref) error {
 	return err
 }
 
-// Load gives an image to the engine.
-func (d *Daemon) Load(ctx context.Context, im *Image, refs ...Ref) error {
+// Load gives an image to the engine. The meter counts what it has taken, which it may have to unpack
+// still.
+func (d *Daemon) Load(ctx context.Context, im *Image, m *progress.Meter, refs ...Ref) error {
 	// The engine may answer before it has read everything, so the writer is ended by the
 	// reader's end, and its error is only of interest where it came first.
 	r, w := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
-		err := WriteDockerArchive(ctx, w, im, refs...)
+		err := WriteDockerArchive(ctx, w, im, m, refs...)
 		w.CloseWithError(err)
 		written <- err
 	}()

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ihucos/plash/importexport/progress"
 )
 
 func shell(t *testing.T, dir, script string) {
@@ -76,7 +78,11 @@ func TestLoad(t *testing.T) {
 				}
 				fmt.Fprint(w, c.answer)
 			})
-			err := Load(t.Context(), im, mustRef(t, "app"))
+			m := progress.NewMeter(nil, 0)
+			err := Load(t.Context(), im, m, mustRef(t, "app"))
+			if done, total := m.Counts(); total == 0 || !c.unread && done != total {
+				t.Errorf("%d bytes of %d counted", done, total)
+			}
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
@@ -88,18 +94,18 @@ func TestLoadNoEngine(t *testing.T) {
 	im := twoLayers(t, ofStore(t))
 	t.Setenv("PLASH_DOCKER_SOCKET", "")
 	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "none"))
-	if err := Load(t.Context(), im, mustRef(t, "app")); !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "none") {
+	if err := Load(t.Context(), im, nil, mustRef(t, "app")); !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "none") {
 		t.Errorf("no socket: %v", err)
 	}
 	t.Setenv("DOCKER_HOST", "ssh://host")
-	if err := Load(t.Context(), im, mustRef(t, "app")); err == nil || !strings.Contains(err.Error(), "expected") {
+	if err := Load(t.Context(), im, nil, mustRef(t, "app")); err == nil || !strings.Contains(err.Error(), "expected") {
 		t.Errorf("ssh: %v", err)
 	}
 	// A store that fails under way is what the error is about.
 	engine(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 	im.Layers = im.Layers[1:]
 	im.Layers[0].Size += 512
-	if err := Load(t.Context(), im, mustRef(t, "app")); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := Load(t.Context(), im, nil, mustRef(t, "app")); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a short blob: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 )
@@ -87,10 +88,24 @@ func (k *keeper) sizes() (map[digest.Digest]int64, error) {
 	return sizes, err
 }
 
+// bytes is how many bytes are read for layers of those numbers, -1 where that is not known.
+func (k *keeper) bytes(missing []int) (total int64) {
+	for _, i := range missing {
+		switch l := k.im.Layers[i]; {
+		case l.staged != nil:
+		case l.Size < 0:
+			return -1
+		default:
+			total += l.Size
+		}
+	}
+	return total
+}
+
 // read reads layers, several at once, and stages them.
 func (k *keeper) read(ctx context.Context, missing []int) error {
-	m := newMeter(display(k.o.Display), k.im.Layers, missing)
-	defer m.close()
+	m := progress.NewMeter(k.o.Display, k.bytes(missing))
+	defer m.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	// Three, as docker does, where one waits for a server while others are unpacked.
 	group.SetLimit(max(3, runtime.GOMAXPROCS(0)))
@@ -117,7 +132,7 @@ func (k *keeper) read(ctx context.Context, missing []int) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	m.complete()
+	m.Complete()
 	for _, i := range missing {
 		k.remember(k.im.Layers[i])
 	}
@@ -149,7 +164,7 @@ func (k *keeper) remember(l Layer) {
 }
 
 // stage reads one layer.
-func (k *keeper) stage(ctx context.Context, l Layer, m *meter) (*cas.Staged, error) {
+func (k *keeper) stage(ctx context.Context, l Layer, m *progress.Meter) (*cas.Staged, error) {
 	if l.staged != nil {
 		if found := l.staged.Digest(); found != l.DiffID {
 			return nil, fmt.Errorf("%w: expected %s, found %s", cas.ErrDigest, l.DiffID, found)
@@ -164,7 +179,7 @@ func (k *keeper) stage(ctx context.Context, l Layer, m *meter) (*cas.Staged, err
 	if v, ok := opened.(*verified); ok && l.Digest == l.DiffID {
 		r = v.r // the store hashes the same bytes
 	}
-	r = m.count(k.budget.count(r))
+	r = progress.Count(k.budget.count(r), m)
 	staged, err := k.st.CAS().Ingest(ctx, r, cas.IngestOptions{Expect: l.DiffID, Allow: k.budget.allow})
 	err = whole(ctx, r, err)
 	if err = errors.Join(err, opened.Close()); err != nil {

@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/output"
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
@@ -27,8 +29,9 @@ var ErrNotLayout = errors.New("not an OCI layout")
 // under the name tag, or as the one that has no name. An image that had
 // the name is no longer in the index; its blobs stay. Blobs that the layout has
 // are left as they are, others become files of their own. The index is replaced
-// when everything is there, and what others add meanwhile stays in it.
-func WriteLayout(ctx context.Context, dir string, im *Image, tag string) error {
+// when everything is there, and what others add meanwhile stays in it. The meter, which may
+// be nil, counts the bytes of the blobs that are written.
+func WriteLayout(ctx context.Context, dir string, im *Image, tag string, m *progress.Meter) error {
 	c, err := contentsOf(im)
 	if err != nil {
 		return err
@@ -39,8 +42,10 @@ func WriteLayout(ctx context.Context, dir string, im *Image, tag string) error {
 	// A new layout is as a new file: see output.WriteFile.
 	_, err = os.Stat(filepath.Join(dir, indexFile))
 	durable := err == nil
-	for i := range c.parts {
-		if err := c.parts[i].writeTo(ctx, dir, durable); err != nil {
+	missing := slices.DeleteFunc(c.parts, func(b part) bool { return b.in(dir) })
+	m.Expect(sizeOf(missing))
+	for i := range missing {
+		if err := missing[i].writeTo(ctx, dir, durable, m); err != nil {
 			return err
 		}
 	}
@@ -87,14 +92,16 @@ func begun(entries []fs.DirEntry) bool {
 	return len(entries) == 1 && entries[0].Name() == "blobs" && entries[0].IsDir()
 }
 
-// writeTo puts a blob into a layout, unless that has it, and waits for the disk if it is to
-// be durable.
-func (b *part) writeTo(ctx context.Context, dir string, durable bool) error {
+// in reports whether a layout has a blob.
+func (b *part) in(dir string) bool {
+	info, err := os.Lstat(filepath.Join(dir, blobName(b.digest)))
+	return err == nil && info.Mode().IsRegular() && info.Size() == b.size
+}
+
+// writeTo puts a blob into a layout, and waits for the disk if it is to be durable.
+func (b *part) writeTo(ctx context.Context, dir string, durable bool, m *progress.Meter) error {
 	path := filepath.Join(dir, blobName(b.digest))
-	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == b.size {
-		return nil
-	}
-	err := replace(path, func(w io.Writer) error { return b.copyTo(ctx, w) })
+	err := replace(path, func(w io.Writer) error { return b.copyTo(ctx, w, m) })
 	if err != nil || !durable {
 		return err
 	}

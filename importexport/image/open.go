@@ -47,7 +47,7 @@ func Open(ctx context.Context, st *cas.Store, r Ref, o OpenOptions) (*Image, err
 		return nil, errors.Join(err, f.Close())
 	}
 	if !seekable {
-		file := progress.NewReader(f, display(o.Display))
+		file := progress.NewReader(f, o.Display)
 		im, err := ReadArchive(ctx, st, file, r, o)
 		file.Close()
 		return im, errors.Join(err, f.Close())
@@ -58,13 +58,6 @@ func Open(ctx context.Context, st *cas.Store, r Ref, o OpenOptions) (*Image, err
 	}
 	im, err := archiveImage(fsys, r, o.Platform)
 	return closeUnlessOpened(im, err, fsys)
-}
-
-func display(d progress.Display) progress.Display {
-	if d == nil {
-		return progress.Quiet{}
-	}
-	return d
 }
 
 func closeUnlessOpened(im *Image, err error, fsys files) (*Image, error) {

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -92,7 +93,7 @@ func checkLayout(t *testing.T, files map[string][]byte, im *Image) []v1.Descript
 func TestWriteDockerArchive(t *testing.T) {
 	im := twoLayers(t, ofStore(t))
 	var b bytes.Buffer
-	if err := WriteDockerArchive(t.Context(), &b, im, mustRef(t, "docker-archive:x:app:1"), mustRef(t, "localhost:5000/a/b")); err != nil {
+	if err := WriteDockerArchive(t.Context(), &b, im, nil, mustRef(t, "docker-archive:x:app:1"), mustRef(t, "localhost:5000/a/b")); err != nil {
 		t.Fatal(err)
 	}
 	files := members(t, &b)
@@ -110,14 +111,14 @@ func TestWriteDockerArchive(t *testing.T) {
 	}
 	// Without a name, and to a file, where the kernel copies.
 	var plain bytes.Buffer
-	if err := WriteDockerArchive(t.Context(), &plain, im, mustRef(t, "docker-archive:x")); err != nil {
+	if err := WriteDockerArchive(t.Context(), &plain, im, nil, mustRef(t, "docker-archive:x")); err != nil {
 		t.Fatal(err)
 	}
 	if files := members(t, &plain); !strings.Contains(string(files[dockerManifest]), `"RepoTags":[]`) {
 		t.Errorf("%s", files[dockerManifest])
 	}
 	pinned := mustRef(t, "docker://app@"+digest.FromString("x").String())
-	if err := WriteDockerArchive(t.Context(), io.Discard, im, pinned); err == nil {
+	if err := WriteDockerArchive(t.Context(), io.Discard, im, nil, pinned); err == nil {
 		t.Error("an image was given a digest")
 	}
 }
@@ -131,7 +132,7 @@ func TestWriteAligned(t *testing.T) {
 	}
 	id = on(t, st, id, layerTar(t, "small", strings.Repeat("y", 100)), built("b"))
 	var b bytes.Buffer
-	if err := WriteOCIArchive(t.Context(), &b, imageOf(t, st, id, OfOptions{}), "x"); err != nil {
+	if err := WriteOCIArchive(t.Context(), &b, imageOf(t, st, id, OfOptions{}), "x", nil); err != nil {
 		t.Fatal(err)
 	}
 	all := bytes.NewReader(b.Bytes())
@@ -165,17 +166,17 @@ func TestWriteArchiveErrors(t *testing.T) {
 	im := twoLayers(t, ofStore(t))
 	fail := errors.New("no more")
 	for n := range 36 { // the archive has 36 blocks
-		if err := WriteOCIArchive(t.Context(), &limited{n * 512, fail}, im, ""); !errors.Is(err, fail) {
+		if err := WriteOCIArchive(t.Context(), &limited{n * 512, fail}, im, "", nil); !errors.Is(err, fail) {
 			t.Errorf("after %d bytes: %v", n*512, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := WriteOCIArchive(ctx, io.Discard, im, ""); !errors.Is(err, context.Canceled) {
+	if err := WriteOCIArchive(ctx, io.Discard, im, "", nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	im.Layers[0].Size = -1
-	if err := WriteOCIArchive(t.Context(), io.Discard, im, ""); err == nil {
+	if err := WriteOCIArchive(t.Context(), io.Discard, im, "", nil); err == nil {
 		t.Error("a layer of unknown size was written")
 	}
 }
@@ -211,13 +212,35 @@ func filesIn(t *testing.T, dir string) map[string][]byte {
 	return all
 }
 
+// sizeIn is how many bytes of blobs are in a layout, which need not be there.
+func sizeIn(t *testing.T, dir string) (size int64) {
+	t.Helper()
+	blobs, err := filepath.Glob(filepath.Join(dir, "blobs/sha256/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blobs {
+		info, err := os.Stat(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += info.Size()
+	}
+	return size
+}
+
 func TestWriteLayout(t *testing.T) {
 	st := ofStore(t)
 	im, dir := twoLayers(t, st), filepath.Join(t.TempDir(), "new/layout")
 	write := func(im *Image, tag string) []v1.Descriptor {
 		t.Helper()
-		if err := WriteLayout(t.Context(), dir, im, tag); err != nil {
+		m := progress.NewMeter(nil, 0)
+		before := sizeIn(t, dir)
+		if err := WriteLayout(t.Context(), dir, im, tag, m); err != nil {
 			t.Fatal(err)
+		}
+		if done, total := m.Counts(); done != total || done != sizeIn(t, dir)-before {
+			t.Errorf("%d bytes of %d counted; there are %d more", done, total, sizeIn(t, dir)-before)
 		}
 		return checkLayout(t, filesIn(t, dir), im)
 	}
@@ -254,7 +277,7 @@ func TestWriteLayout(t *testing.T) {
 	if after, err := os.Stat(first); err != nil || !os.SameFile(after, before) {
 		t.Errorf("a blob was written again: %v", err)
 	}
-	if err := os.WriteFile(first, []byte("short"), 0o644); err != nil {
+	if err := os.Truncate(first, 0); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(write(im, "v2")); got != `"v1""""v2"` {
@@ -265,7 +288,7 @@ func TestWriteLayout(t *testing.T) {
 // TestWriteLayoutKeeps: an index of others keeps what plash does not know.
 func TestWriteLayoutKeeps(t *testing.T) {
 	im, dir := twoLayers(t, ofStore(t)), t.TempDir()
-	if err := WriteLayout(t.Context(), dir, im, "a"); err != nil {
+	if err := WriteLayout(t.Context(), dir, im, "a", nil); err != nil {
 		t.Fatal(err)
 	}
 	index := filepath.Join(dir, indexFile)
@@ -274,7 +297,7 @@ func TestWriteLayoutKeeps(t *testing.T) {
 	if err := os.WriteFile(index, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteLayout(t.Context(), dir, im, "a"); err != nil {
+	if err := WriteLayout(t.Context(), dir, im, "a", nil); err != nil {
 		t.Fatal(err)
 	}
 	got := string(filesIn(t, dir)[indexFile])
@@ -304,7 +327,7 @@ func TestWriteLayoutRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			shell(t, dir, prepare)
-			if err := WriteLayout(t.Context(), dir, im, ""); err == nil {
+			if err := WriteLayout(t.Context(), dir, im, "", nil); err == nil {
 				t.Error("no error")
 			}
 			if b, err := os.ReadFile(victim); err != nil || string(b) != "{}" {

@@ -5,6 +5,7 @@
 package output
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -52,10 +53,34 @@ func (w *namedWriter) Write(p []byte) (int, error) {
 	return n, writeError(w.name, err)
 }
 
+// copyPiece is what is copied before it is looked whether that is still wanted, and told.
+const copyPiece = 16 << 20
+
+// inPieces calls do for one piece of n bytes after the other, from off on. count is told of
+// each that is done.
+func inPieces(ctx context.Context, off, n int64, count func(int64), do func(off, n int64) error) error {
+	for n > 0 {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		k := min(n, copyPiece)
+		if err := do(off, k); err != nil {
+			return err
+		}
+		count(k)
+		off, n = off+k, n-k
+	}
+	return nil
+}
+
 // Copy writes n bytes of src, from off on, to w. Where w is [NewWriter]'s to a file, the
 // kernel copies them, or lets both files share them. A src that is shorter is
-// [io.ErrUnexpectedEOF].
-func Copy(w io.Writer, src *os.File, off, n int64) error {
+// [io.ErrUnexpectedEOF]. count is told how many more bytes are copied, again and again.
+func Copy(ctx context.Context, w io.Writer, src *os.File, off, n int64, count func(int64)) error {
+	return inPieces(ctx, off, n, count, func(off, n int64) error { return copyPart(w, src, off, n) })
+}
+
+func copyPart(w io.Writer, src *os.File, off, n int64) error {
 	if named, ok := w.(*namedWriter); ok {
 		if dst, ok := named.Writer.(*os.File); ok {
 			done, err := copyRange(dst, nil, named.name, src, off, n)
@@ -124,8 +149,13 @@ func (im *Image) WriteAt(p []byte, off int64) (int, error) {
 	return n, writeError(im.name, err)
 }
 
-// Copy writes n bytes of src, from off on, at an offset of the image.
-func (im *Image) Copy(at int64, src *os.File, off, n int64) error {
+// Copy writes n bytes of src, from off on, at an offset of the image. count is as that of [Copy].
+func (im *Image) Copy(ctx context.Context, at int64, src *os.File, off, n int64, count func(int64)) error {
+	ahead := at - off
+	return inPieces(ctx, off, n, count, func(off, n int64) error { return im.copyPart(off+ahead, src, off, n) })
+}
+
+func (im *Image) copyPart(at int64, src *os.File, off, n int64) error {
 	done, err := copyRange(im.f, &at, im.name, src, off, n) // which moves at on
 	if err != nil {
 		return err

@@ -28,12 +28,17 @@ func TestCopy(t *testing.T) {
 	const off = 4097
 	n := int64(len(content)) - off
 
+	var counted int64
+	count := func(n int64) { counted += n }
 	out := filepath.Join(dir, "out")
 	err = WriteFile(out, func(w io.Writer) error {
-		return errors.Join(Copy(w, src, off, n), Copy(w, src, 0, 10))
+		return errors.Join(Copy(t.Context(), w, src, off, n, count), Copy(t.Context(), w, src, 0, 10, count))
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if counted != n+10 {
+		t.Errorf("%d bytes counted, want %d", counted, n+10)
 	}
 	want := append(bytes.Clone(content[off:]), content[:10]...)
 	if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, want) {
@@ -41,13 +46,13 @@ func TestCopy(t *testing.T) {
 	}
 
 	var b bytes.Buffer
-	if err := Copy(NewWriter(&b, "buffer"), src, off, n); err != nil || !bytes.Equal(b.Bytes(), content[off:]) {
+	if err := Copy(t.Context(), NewWriter(&b, "buffer"), src, off, n, count); err != nil || !bytes.Equal(b.Bytes(), content[off:]) {
 		t.Errorf("buffer: %d bytes, want %d; %v", b.Len(), n, err)
 	}
-	if err := Copy(io.Discard, src, off, n+1); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := Copy(t.Context(), io.Discard, src, off, n+1, count); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("too short: %v", err)
 	}
-	err = WriteFile(out, func(w io.Writer) error { return Copy(w, src, off, n+1) })
+	err = WriteFile(out, func(w io.Writer) error { return Copy(t.Context(), w, src, off, n+1, count) })
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("too short: %v", err)
 	}
@@ -70,7 +75,7 @@ func TestWriteImage(t *testing.T) {
 	out := filepath.Join(dir, "out")
 	err = WriteImage(out, func(im *Image) error {
 		_, err := im.WriteAt([]byte("end"), 9)
-		return errors.Join(err, im.Copy(1, src, 1, 6), im.Truncate(14))
+		return errors.Join(err, im.Copy(t.Context(), 1, src, 1, 6, func(int64) {}), im.Truncate(14))
 	})
 	if err != nil {
 		t.Fatal(err)

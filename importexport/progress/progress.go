@@ -12,14 +12,13 @@ import (
 	"time"
 )
 
-// A Display is told how a download goes. The methods are called one at a time
-// by the goroutine that reads the download, except Close, which may come from
-// another one.
+// A Display is told how a download, or other work, goes. The methods are called one at a time,
+// except Close.
 type Display interface {
-	// Start begins a download of total bytes, -1 where the server does not
+	// Start begins work of total bytes, -1 where that is not known, as the server does not
 	// say. A second Start means that the download begins again.
 	Start(total int64)
-	// Set says how many bytes have arrived so far.
+	// Set says how many bytes have arrived, or are done, so far.
 	Set(done int64)
 	// Retry says that the connection was lost and will be made again.
 	Retry(why error, wait time.Duration)

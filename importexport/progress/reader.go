@@ -4,38 +4,24 @@ import (
 	"errors"
 	"io"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// largeFile is from how many bytes on progress is shown from the beginning.
-	largeFile = 64 << 20
-	// patience is how long reading may take before progress is shown.
-	patience = time.Second
-)
-
-// A Reader reads a file or a pipe and shows how that goes, unless it is soon
-// done: what takes no time to read needs no display.
+// A Reader reads a file or a pipe and shows how that goes, see [Meter].
 type Reader struct {
-	r       io.Reader
-	display Display
-	size    int64 // -1: not known
-	start   int64 // where the file was when reading began
-	done    int64
-	from    time.Time
-	started bool
-	ended   bool
+	r     io.Reader
+	meter *Meter
+	start int64 // where r was when reading began; -1: it cannot be read again
 }
 
 // NewReader returns a reader of r that tells d. Where r is a regular file, the size is known.
 func NewReader(r io.Reader, d Display) *Reader {
-	f := &Reader{r: r, display: d, size: -1, from: time.Now()}
+	start, size := int64(-1), int64(-1)
 	if file, ok := r.(*os.File); ok {
-		f.start, f.size = restOf(file)
+		start, size = restOf(file)
 	}
-	return f
+	return &Reader{r, NewMeter(d, size), start}
 }
 
 // restOf is where a regular file is, and how many bytes are still to be read: -1 where that
@@ -43,10 +29,10 @@ func NewReader(r io.Reader, d Display) *Reader {
 func restOf(f *os.File) (at, rest int64) {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return 0, -1
+		return -1, -1
 	}
 	if at, err = f.Seek(0, io.SeekCurrent); err != nil {
-		return 0, -1
+		return -1, -1
 	}
 	return at, max(info.Size()-at, 0)
 }
@@ -54,18 +40,9 @@ func restOf(f *os.File) (at, rest int64) {
 // Read implements io.Reader.
 func (f *Reader) Read(p []byte) (int, error) {
 	n, err := f.r.Read(p)
-	f.done += int64(n)
-	if !f.started && err == nil && (f.size >= largeFile || f.done >= largeFile || time.Since(f.from) >= patience) {
-		f.started = true
-		f.display.Start(f.size)
-	}
-	if !f.started || f.ended {
-		return n, err
-	}
-	f.display.Set(f.done)
+	f.meter.Add(int64(n))
 	if errors.Is(err, io.EOF) {
-		f.ended = true
-		f.display.Complete()
+		f.meter.Complete()
 	}
 	return n, err
 }
@@ -73,18 +50,29 @@ func (f *Reader) Read(p []byte) (int, error) {
 // Seek implements io.Seeker for what can be read again, as regular files can.
 func (f *Reader) Seek(offset int64, whence int) (int64, error) {
 	s, ok := f.r.(io.Seeker)
-	if !ok || f.size < 0 {
+	if !ok || f.start < 0 {
 		return 0, unix.ESPIPE
 	}
 	at, err := s.Seek(offset, whence)
 	if err == nil {
-		f.done = at - f.start
-		if f.ended { // it is read once more
-			f.started, f.ended = false, false
-		}
+		f.meter.back(at - f.start)
 	}
 	return at, err
 }
 
 // Close ends the display. It does not close the file.
-func (f *Reader) Close() { f.display.Close() }
+func (f *Reader) Close() { f.meter.Close() }
+
+// Count returns a reader of r whose bytes m counts.
+func Count(r io.Reader, m *Meter) io.Reader { return &counted{r, m} }
+
+type counted struct {
+	r io.Reader
+	m *Meter
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.m.Add(int64(n))
+	return n, err
+}

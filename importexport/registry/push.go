@@ -174,7 +174,9 @@ func (p *pusher) layers(ctx context.Context) (layers []v1.Descriptor, kept bool,
 	for i, l := range p.im.Layers {
 		if _, twice := first[l.DiffID]; !twice {
 			first[l.DiffID] = i
-			total += max(l.Size, 0)
+			if !p.elsewhere(i) {
+				total += max(l.Size, 0)
+			}
 		}
 	}
 	show := p.c.o.Progress
@@ -191,7 +193,7 @@ func (p *pusher) layers(ctx context.Context) (layers []v1.Descriptor, kept bool,
 			continue
 		}
 		g.Go(func() (err error) {
-			if p.wanted != nil && elsewhere(p.wanted[i]) {
+			if p.elsewhere(i) {
 				layers[i] = p.wanted[i]
 				return nil
 			}
@@ -210,6 +212,9 @@ func (p *pusher) layers(ctx context.Context) (layers []v1.Descriptor, kept bool,
 	p.sum.Done()
 	return layers, kept, nil
 }
+
+// elsewhere reports whether layer i is one that is not sent.
+func (p *pusher) elsewhere(i int) bool { return p.wanted != nil && elsewhere(p.wanted[i]) }
 
 // elsewhere reports whether a layer is one that registries do not have ("foreign"), but the
 // addresses that its descriptor names.
