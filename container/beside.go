@@ -21,6 +21,15 @@ func (s *Store) ReadBeside(id ID, name string) ([]byte, error) {
 	return b, notFound(id, err)
 }
 
+// PathBeside returns the path of the file of that name in the directory of a container.
+func (s *Store) PathBeside(id ID, name string) (string, error) {
+	p, err := s.locate(id)
+	if err != nil {
+		return "", err
+	}
+	return s.path(treeDir) + "/" + p.file(name), nil
+}
+
 // WriteBeside replaces the file of that name in the directory of a container.
 func (s *Store) WriteBeside(id ID, name string, content []byte) (err error) {
 	p, err := s.locate(id)

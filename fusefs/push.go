@@ -3,7 +3,7 @@ package fusefs
 import (
 	"bytes"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -17,8 +17,8 @@ const maxPushed = 4 << 20
 // A pusher gives the kernel what it will ask for. That helps who waits for programs to start,
 // and costs who reads streams; so there is one only while a run begins.
 type pusher struct {
-	server *fuse.Server
-	on     atomic.Bool
+	server *fuse.Server // nil while there is none
+	until  time.Time
 
 	mu  sync.Mutex // one file at a time
 	buf []byte
@@ -33,7 +33,8 @@ func (fs *filesystem) Init(s *fuse.Server) { fs.pusher.server = s }
 // thirty times. What the kernel does not get, or does not keep, it will ask for.
 func (fs *filesystem) push(node uint64, in erofs.Inode, begin []byte) {
 	n := int64(len(begin))
-	if !fs.pusher.on.Load() || in.Size > maxPushed || n >= in.Size || !bytes.HasPrefix(begin, []byte("\x7fELF")) {
+	if in.Size > maxPushed || n >= in.Size || !bytes.HasPrefix(begin, []byte("\x7fELF")) ||
+		fs.pusher.server == nil || !time.Now().Before(fs.pusher.until) {
 		return
 	}
 	go func() {

@@ -176,11 +176,17 @@ func serveStarted(s *replay.Server) error {
 	if err != nil {
 		return err
 	}
-	server, err := fuse.NewServer(fs, fuseFD(s.Device), options)
-	if err != nil {
-		return err
+	begun := time.Now()
+	if s.Lock >= 0 {
+		if err := unix.Close(s.Lock); err != nil {
+			return err
+		}
 	}
-	time.AfterFunc(settleAfter, func() {
+	server, err := serverOf(s, fs, options, begun)
+	if err != nil || server == nil {
+		return errors.Join(err, closeFS())
+	}
+	time.AfterFunc(time.Until(begun.Add(settleAfter)), func() {
 		sparePs()
 		if s.OwnMounts {
 			leaveMounts()
@@ -232,9 +238,10 @@ func (c *serverConfig) filesystem(out io.Writer, o *fuse.MountOptions) (fs fuse.
 	if err != nil {
 		return nil, nil, err
 	}
-	r.pusher.on.Store(c.Awaited)
+	if c.Awaited {
+		r.pusher.until = time.Now().Add(settleAfter)
+	}
 	time.AfterFunc(settleAfter, func() {
-		r.pusher.on.Store(false)
 		r.memory.start()
 		debug.SetGCPercent(gcPercent)
 		// Requests leave little garbage, but buffers of maxRequest bytes.

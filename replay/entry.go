@@ -33,6 +33,9 @@ func first(stack *vector) {
 		start(words.slice(1, args), words.slice(args+1, env))
 		if replayer.serving {
 			stack.disguise(args, env)
+			if served.Answers >= 0 {
+				replayer.answerFirst()
+			}
 		}
 	}
 	noteIgnored()

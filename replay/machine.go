@@ -164,9 +164,6 @@ func number(n uintptr) []byte {
 // failed tells whether the result of a system call is an error: -4095 to -1.
 func failed(r uintptr) bool { return r > ^uintptr(4095) }
 
-// view is bytes as a string, which is not a copy.
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
-
 // address is that of a static buffer, which does not move.
 func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 

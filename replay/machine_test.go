@@ -270,8 +270,9 @@ func TestServe(t *testing.T) {
 		{"parent", []int{50}, []uintptr{257, 7, sysClone, sysClose, 8, sysWait4}, true, false},
 		{"no child", []int{-11}, []uintptr{257, 7, sysClone}, false, false},
 		{"server", []int{0, 0}, []uintptr{
-			257, 7, sysClone, sysClone, sysSetsid, sysUnshare, sysOpenat, sysDup3, sysDup3, sysStatx,
-			sysDup3, sysCloseRange, sysChdir, sysPrctl,
+			257, 7, sysClone, sysClone, sysRtSigaction, sysRtSigaction, sysRtSigaction, sysRtSigaction,
+			sysRtSigaction, sysRtSigaction, sysRtSigaction, sysRtSigaction, sysSetsid, sysUnshare, sysOpenat, sysDup3, sysDup3, sysStatx,
+			sysFcntl, sysDup3, sysCloseRange, sysChdir, sysPrctl,
 		}, false, true},
 	} {
 		forks := c.forks

@@ -31,4 +31,6 @@ const (
 	sysExecveat    = 322
 	sysStatx       = 332
 	sysFaccessat   = 269
+	sysPpoll       = 271
+	sysPread64     = 17
 )

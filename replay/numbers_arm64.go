@@ -31,4 +31,6 @@ const (
 	sysExecveat    = 281
 	sysStatx       = 291
 	sysFaccessat   = 48
+	sysPpoll       = 73
+	sysPread64     = 67
 )

@@ -5,6 +5,9 @@ type Plan struct {
 	ops             []byte
 	slots, defaults int
 	broke           bool
+	lock            byte   // of a server, see Answers
+	answers         string // the file's path
+	keys            []int  // places of the key
 }
 
 // An Arg is an argument of a system call.
@@ -103,14 +106,36 @@ func (p *Plan) Enter() { p.ops = append(p.ops, opEnter) }
 // the mount namespace that it has made to what comes after.
 func (p *Plan) Undo(dir string) { p.ops = append(append(p.ops, opUndo), String(dir)...) }
 
+// Answers is for the servers that the plan starts after it: they keep the descriptor of a lock
+// until they have opened what they serve, and have a file of answers.
+func (p *Plan) Answers(path string, lock Slot) { p.answers, p.lock = path, byte(lock) }
+
+// Serves tells whether the plan starts a server that uses answers.
+func (p *Plan) Serves() bool { return len(p.keys) > 0 }
+
+// SetKey tells the servers which answers are theirs: those with the same key.
+func (p *Plan) SetKey(key [KeySize]byte) {
+	for _, at := range p.keys {
+		copy(p.ops[at:], key[:])
+	}
+}
+
 // Serve starts the server of a FUSE device, which the plan loses: a process that is told by
 // [Started]. Title is what ps(1) shows of it.
 func (p *Plan) Serve(device Slot, title string, config []byte) {
-	p.ops = append(p.ops, opServe, byte(device))
-	for _, a := range []Arg{String(title), Bytes(config)} {
+	lock := p.lock
+	if p.answers == "" {
+		lock = noSlot
+	}
+	p.ops = append(p.ops, opServe, byte(device), lock)
+	for _, a := range []Arg{String(title), Bytes(config), String(p.answers)} {
 		p.broke = p.broke || len(a) == 0
 		p.ops = append(p.ops, a...)
 	}
+	if p.answers != "" {
+		p.keys = append(p.keys, len(p.ops))
+	}
+	p.ops = append(p.ops, make([]byte, KeySize)...)
 }
 
 // Spawn starts a command as a child, looked for in path if its name has no slash, and reaps

@@ -22,7 +22,9 @@
 //   - What is handed to the kernel lies in static buffers, or is a constant or a
 //     string of the process itself, so that its address stays what it is.
 //   - The server of a mount that a plan makes is forked off in its middle and goes on into Go
-//     as what [Started] gives; nothing else comes back from a plan.
+//     as what [Started] gives; nothing else comes back from a plan. It begins with the answers that
+//     earlier runs have left ([Answers]), and most runs end before it needs Go. They are for one plan, by its
+//     key, and say nothing that package fusefs would not say again.
 //
 // It does only what plash-run NUMBER [--] CMD… does, and what the init of a build's step does, with a plan
 // that is made for this one step; every other command line is left alone.
@@ -30,6 +32,8 @@
 // enter: they are followed only before Go starts. From that namespace there is no way back,
 // so if a call fails in there, the program is started again where it is.
 package replay
+
+import "unsafe"
 
 // Var is the environment variable that tells the program to do without plans: "off"
 // by the user, or "stale" by this package, which [Exec] of package
@@ -63,7 +67,7 @@ const FileName = "replay"
 // magic begins a plan and tells the version of the format, and whose system calls
 // these are. It is followed by the length of the whole and a checksum of what comes behind that, 4 bytes each.
 const (
-	magic      = "plash-replay 2 " + arch + "\n"
+	magic      = "plash-replay 3 " + arch + "\n"
 	headerSize = len(magic) + 8
 	// MaxSize is the size of the largest plan that is replayed, in bytes.
 	MaxSize = 64 << 10
@@ -90,8 +94,9 @@ const (
 	opEnter
 	// opUndo: a directory (as argBytes) from which all mounts are taken if the plan fails.
 	opUndo
-	// opServe: slot of the FUSE device (1), title and configuration of its server (as
-	// argBytes).
+	// opServe: slot of the FUSE device (1), slot of the lock that its server gives back when it
+	// has opened what it serves (1), its title, its configuration, the path of its file of
+	// answers (as argBytes), their key ([KeySize]).
 	opServe
 	// opSpawn: where to look for the command (as argBytes), the numbers of its arguments (1)
 	// and variables (2), all of them (as argBytes).
@@ -125,6 +130,13 @@ func sum(b []byte) uint32 {
 		h = (h ^ uint32(c)) * 16777619
 	}
 	return h
+}
+
+// view is bytes as a string, which is not a copy.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+func put32(b []byte, n uint32) {
+	b[0], b[1], b[2], b[3] = byte(n), byte(n>>8), byte(n>>16), byte(n>>24)
 }
 
 func get16(b []byte) int    { return int(b[0]) | int(b[1])<<8 }

@@ -4,8 +4,14 @@ package replay
 
 import "unsafe"
 
-// deviceFD is the descriptor under which a server that a plan starts has its device.
-const deviceFD = 3
+// Descriptors of a server that a plan starts.
+const (
+	deviceFD  = 3 + iota // the device
+	lockFD               // the lock that it keeps, if there is one
+	answersFD            // its answers, if it has some
+
+	fDupFD = 0 // F_DUPFD
+)
 
 // served is this process if it is such a server, and title is what it is called. What they
 // point to is the plan's, which stays where it is.
@@ -21,7 +27,9 @@ func Started() (s *Server, ok bool) { return &served, served.Config != nil }
 // is the server's alone afterwards, so that its end is the end of the mount.
 func (m *machine) serve() bool {
 	slot := m.take(1)[0]
-	title, config := m.text(), m.text()
+	lock := m.take(1)[0]
+	title, config, answers := m.text(), m.text(), m.text()
+	served.Key = m.take(KeySize)
 	if m.broken || slot >= Slots {
 		return false
 	}
@@ -38,8 +46,12 @@ func (m *machine) serve() bool {
 	if m.do(sysClone, sigChld, 0, 0, 0, 0, 0) != 0 {
 		m.do(sysExitGroup, 0, 0, 0, 0, 0, 0)
 	}
+	held := none
+	if lock < Slots {
+		held = m.slots[lock]
+	}
 	m.serving = true
-	m.become(m.slots[slot], title, config)
+	m.become(m.slots[slot], held, title, config, answers)
 	return false
 }
 
@@ -51,9 +63,10 @@ func (m *machine) wait() {
 }
 
 // become makes a server of this process, which keeps nothing of the caller but what may go to
-// standard error.
-func (m *machine) become(device uintptr, name, config []byte) {
-	title, served.Config, served.Device = name, config, deviceFD
+// standard error, and the lock.
+func (m *machine) become(device, lock uintptr, name, config, answers []byte) {
+	title, served.Config = name, config
+	m.ignoreServed()
 	m.do(sysSetsid, 0, 0, 0, 0, 0, 0)
 	served.OwnMounts = !failed(m.do(sysUnshare, cloneNewNS, 0, 0, 0, 0, 0))
 	null := m.do(sysOpenat, atCwd, text("/dev/null\x00"), oRdwr, 0, 0, 0)
@@ -62,10 +75,46 @@ func (m *machine) become(device uintptr, name, config []byte) {
 	if m.isPipe(2) {
 		m.do(sysDup3, null, 2, 0, 0, 0, 0)
 	}
-	m.do(sysDup3, device, deviceFD, 0, 0, 0, 0)
-	detached = !failed(m.do(sysCloseRange, deviceFD+1, ^uintptr(0)>>32, 0, 0, 0, 0))
+	m.keep(device, lock, m.openAnswers(answers))
 	m.do(sysChdir, text("/\x00"), 0, 0, 0, 0, 0)
 	m.do(sysPrctl, prSetName, address(name), 0, 0, 0, 0)
+}
+
+// keep puts the descriptors of a server in their places, and closes all others.
+func (m *machine) keep(device, lock, answers uintptr) {
+	// First out of the way.
+	device, lock, answers = m.dup(device), m.dup(lock), m.dup(answers)
+	m.do(sysDup3, device, deviceFD, 0, 0, 0, 0)
+	served.Device, served.Lock, served.Answers = deviceFD, -1, -1
+	others := uintptr(deviceFD + 1)
+	if !failed(lock) && !failed(m.do(sysDup3, lock, lockFD, 0, 0, 0, 0)) {
+		served.Lock, others = lockFD, lockFD+1
+		// Without a lock, files may be taken away that answers lie in.
+		if !failed(answers) && !failed(m.do(sysDup3, answers, answersFD, 0, 0, 0, 0)) {
+			served.Answers, others = answersFD, answersFD+1
+		}
+	}
+	detached = !failed(m.do(sysCloseRange, others, ^uintptr(0)>>32, 0, 0, 0, 0))
+}
+
+// dup is a descriptor that none of a server's own is.
+func (m *machine) dup(fd uintptr) uintptr {
+	if failed(fd) {
+		return none
+	}
+	return m.do(sysFcntl, fd, fDupFD, answersFD+1, 0, 0, 0)
+}
+
+// openAnswers opens the file of answers, if there is one of the user's own.
+func (m *machine) openAnswers(path []byte) uintptr {
+	if len(path) == 0 {
+		return none
+	}
+	fd := m.do(sysOpenat, atCwd, address(path), oRdwr|oCloexec, 0, 0, 0)
+	if failed(fd) || !trusted(fd) {
+		return none
+	}
+	return fd
 }
 
 // isPipe tells of a pipe or a socket, whose reader would wait for the server's end.

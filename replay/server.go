@@ -19,4 +19,14 @@ type Server struct {
 	Device    int
 	Config    []byte // as [Plan.Serve] has got it
 	OwnMounts bool   // it has a mount namespace of its own
+
+	// Lock is to be closed when all that is served is open.
+	Lock int
+	// Answers is a file of [Answers], open for reading and writing, with the Key; or -1.
+	Answers int
+	Key     []byte
+	// Init is the kernel's first request, if it has been answered, and InitReply the answer.
+	Init, InitReply []byte
+	// Request is the one that it sent last, if it has not been answered.
+	Request []byte
 }

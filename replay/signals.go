@@ -3,9 +3,11 @@
 package replay
 
 const (
-	sigInt, sigQuit = 2, 3
-	lastSignal      = 31 // those above are for programs that agree on them
-	sigIgnore       = 1  // SIG_IGN
+	sigHup, sigInt, sigQuit   = 1, 2, 3
+	sigUsr1, sigUsr2, sigPipe = 10, 12, 13
+	sigTerm, sigTstp          = 15, 20
+	lastSignal                = 31 // those above are for programs that agree on them
+	sigIgnore                 = 1  // SIG_IGN
 )
 
 // ignored has a bit for each signal that was ignored when the program began, if that
@@ -31,6 +33,16 @@ func RestoreIgnored() {
 		if ignored>>sig&1 != 0 {
 			ignore(sig + 1)
 		}
+	}
+}
+
+// ignoreServed ignores the signals that a server does not end of, as package fusefs does it: what comes
+// from a terminal, and from who ends all of a session.
+func (m *machine) ignoreServed() {
+	clear(buffer[:64])
+	buffer[0] = sigIgnore
+	for _, sig := range [...]uintptr{sigHup, sigInt, sigQuit, sigUsr1, sigUsr2, sigPipe, sigTerm, sigTstp} {
+		m.do(sysRtSigaction, sig, address(buffer[:]), 0, 8, 0, 0)
 	}
 }
 

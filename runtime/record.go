@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"os"
 	"unsafe"
@@ -58,13 +59,26 @@ func (r *run) record(st *container.Store, id container.ID) {
 		p.Commit()
 		p.mountNamespace()
 	}
+	answers, err := st.PathBeside(id, replay.AnswersName)
+	if err != nil {
+		return
+	}
+	p.Answers(answers, p.lock)
 	p.mount(r, root)
 	plan := p.Encode()
+	if p.Serves() && plan != nil {
+		key := sha256.Sum256(plan)
+		p.SetKey([replay.KeySize]byte(key[:]))
+		plan = p.Encode()
+	}
 	if plan == nil || p.err != nil {
 		return
 	}
 	if old, err := st.ReadBeside(id, replay.FileName); err == nil && bytes.Equal(old, plan) {
 		return // it fits again: something was only in its way
+	}
+	if p.Serves() && st.WriteBeside(id, replay.AnswersName, nil) != nil {
+		return
 	}
 	_ = st.WriteBeside(id, replay.FileName, plan)
 }
@@ -85,8 +99,9 @@ func plannable() bool {
 // A recorder is a plan with the calls that are often made.
 type recorder struct {
 	replay.Plan
-	dir string // the store's
-	err error
+	dir  string      // the store's
+	lock replay.Slot // that the store was locked with
+	err  error
 }
 
 // cwd stands for the working directory in *at calls.
@@ -121,6 +136,7 @@ func (p *recorder) guard(r *run, root *overlay.Mount) {
 	gate := p.open(p.dir+"/lock.gate", unix.O_RDONLY)
 	p.Call(unix.SYS_FLOCK, gate.Arg(), replay.Number(unix.LOCK_SH|unix.LOCK_NB))
 	lock := p.open(p.dir+"/lock", unix.O_RDONLY)
+	p.lock = lock
 	p.Call(unix.SYS_FLOCK, lock.Arg(), replay.Number(unix.LOCK_SH|unix.LOCK_NB))
 	p.Call(unix.SYS_FLOCK, gate.Arg(), replay.Number(unix.LOCK_UN))
 }

@@ -117,17 +117,28 @@ func (p *planned) leftServers() error {
 	return fmt.Errorf("left running: servers %v", p.servers())
 }
 
-// servers are the processes that have a file of the store mapped.
+// servers are the processes that have a file of the store mapped, and those that serve it before Go
+// has started and mapped one.
 func (p *planned) servers() []int {
 	var found []int
-	maps, _ := filepath.Glob("/proc/[0-9]*/maps")
-	for _, file := range maps {
-		b, _ := os.ReadFile(file) // gone meanwhile
-		if strings.Contains(string(b), p.work+"/store/") {
-			if pid, err := strconv.Atoi(strings.Split(file, "/")[2]); err == nil {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		b, _ := os.ReadFile(filepath.Join(dir, "maps")) // gone meanwhile
+		if strings.Contains(string(b), p.work+"/store/") || p.early(dir) {
+			if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
 				found = append(found, pid)
 			}
 		}
 	}
 	return found
+}
+
+// early tells whether a process, by its directory in /proc, is a server that has not gone on into
+// Go yet: it has the device, answers of the store, and one thread.
+func (p *planned) early(proc string) bool {
+	name, _ := os.ReadFile(filepath.Join(proc, "comm"))
+	threads, _ := os.ReadDir(filepath.Join(proc, "task"))
+	answers, _ := os.Readlink(filepath.Join(proc, "fd/5"))
+	return strings.HasPrefix(string(name), replay.Serve[:15]) && len(threads) == 1 &&
+		strings.HasPrefix(answers, p.work+"/store/") && filepath.Base(answers) == replay.AnswersName
 }
