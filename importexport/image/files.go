@@ -116,6 +116,7 @@ func readDocument(r io.Reader, name string, size int64) ([]byte, error) {
 type tarFiles struct {
 	f       *os.File
 	members map[string]tarMember
+	marked  bool // it has an end marker
 }
 
 // tarMember is where a member's content lies, or which other one it links to.
@@ -143,7 +144,8 @@ func openTar(f *os.File) (_ *tarFiles, err error) {
 	for n := 0; ; n++ {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return t, nil
+			t.marked, err = endsWithZeros(f)
+			return t, err
 		}
 		if err != nil {
 			return nil, archiveError(err)
@@ -161,6 +163,20 @@ func openTar(f *os.File) (_ *tarFiles, err error) {
 		}
 		t.members[name] = m
 	}
+}
+
+// endsWithZeros tells whether the last block of a file is one of an end marker.
+func endsWithZeros(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, fmt.Errorf("archive: %w", err)
+	}
+	var block [512]byte
+	n, err := f.ReadAt(block[:], max(info.Size()-int64(len(block)), 0))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("archive: %w", err)
+	}
+	return n == len(block) && block == [512]byte{}, nil
 }
 
 // archiveError says in plain words why an archive cannot be read on.
@@ -214,6 +230,9 @@ func follow(name string, look func(string) (tarMember, bool)) (string, tarMember
 
 func (t *tarFiles) find(name string) (tarMember, error) {
 	_, m, err := follow(name, func(n string) (tarMember, bool) { m, ok := t.members[n]; return m, ok })
+	if errors.Is(err, fs.ErrNotExist) && !t.marked {
+		err = fmt.Errorf("the archive is cut off, it has no end marker: %w", err)
+	}
 	return m, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -224,6 +225,13 @@ func TestBadArchives(t *testing.T) {
 				break // within gzip it is only noise
 			}
 		}
+	}
+	first := m.members()
+	maps.DeleteFunc(first, func(name, _ string) bool { return strings.HasPrefix(name, "blobs/") })
+	cut := archiveOf(t, first)
+	cut = cut[:len(cut)-1024] // without the end marker
+	if id, err := importRef(t, newStore(t), "oci-archive:"+writeFile(t, cut), OpenOptions{}); err == nil || !strings.Contains(err.Error(), "cut off") {
+		t.Errorf("cut between members: container %d, %v", id, err)
 	}
 	zipped := gzipped(t, whole)
 	if id, err := importRef(t, newStore(t), "oci-archive:"+writeFile(t, zipped[:len(zipped)/2]), OpenOptions{}); err == nil || !strings.Contains(err.Error(), "truncated") {
