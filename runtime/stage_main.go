@@ -65,12 +65,22 @@ func (c *layerConfig) options() LayerOptions {
 	return o
 }
 
+// The signal at the parent's death is one thread's (prctl(2), PR_SET_PDEATHSIG): that which was
+// forked. A stage that becomes its command does so on this one, or the command would go on when
+// plash-run is killed. Go keeps main on it if an init function locks it there.
+func init() {
+	if isStage() {
+		goruntime.LockOSThread()
+	}
+}
+
+func isStage() bool { return len(os.Args) == 4 && os.Args[0] == stageName }
+
 // maybeStage is MaybeInit for stages.
 func maybeStage() {
-	if len(os.Args) != 4 || os.Args[0] != stageName {
+	if !isStage() {
 		return
 	}
-	goruntime.LockOSThread()
 	var files [3]*os.File // as stage.start has them
 	for i := range files {
 		if fd, err := strconv.Atoi(os.Args[i+1]); err == nil && fd >= 0 {
