@@ -10,7 +10,7 @@ import (
 // attachable reports whether a file beside a record may have this name: lower-case letters,
 // dots and dashes, beginning with a letter, and not one of the store's own.
 func attachable(name string) bool {
-	if name == recordFile || name == chainFile || name == "" || name[0] == '.' || name[0] == '-' {
+	if name == RecordFile || name == chainFile || name == "" || name[0] == '.' || name[0] == '-' {
 		return false
 	}
 	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz.-") == ""

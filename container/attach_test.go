@@ -17,7 +17,7 @@ func TestAttached(t *testing.T) {
 	if got, err := s.Attached(r.ID, "image-config.json"); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("%q, %v", got, err)
 	}
-	for name, want := range map[string]error{"manifest.json": fs.ErrNotExist, recordFile: nil, "../next-id": nil, "1": nil, "": nil} {
+	for name, want := range map[string]error{"manifest.json": fs.ErrNotExist, RecordFile: nil, "../next-id": nil, "1": nil, "": nil} {
 		if _, err := s.Attached(r.ID, name); err == nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("%q: %v", name, err)
 		}

@@ -122,7 +122,7 @@ func (s *Store) Get(id ID) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	b, err := s.readTree(place.file(recordFile))
+	b, err := s.readTree(place.file(RecordFile))
 	if err != nil {
 		return Record{}, notFound(id, err)
 	}
@@ -137,7 +137,7 @@ func (s *Store) exists(id ID) (bool, error) {
 	place, err := s.locate(id)
 	if err == nil {
 		err = s.withDir(place, unix.O_PATH, func(dir int) error {
-			return unix.Faccessat(dir, recordFile, unix.F_OK, 0)
+			return unix.Faccessat(dir, RecordFile, unix.F_OK, 0)
 		})
 		err = notFound(id, err)
 	}

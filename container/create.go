@@ -134,7 +134,7 @@ func (s *Store) writeRecord(w *batch, r Record, dir string) error {
 	if err != nil {
 		return err
 	}
-	w.write(filepath.Join(dir, recordFile), b)
+	w.write(filepath.Join(dir, RecordFile), b)
 	if r.Depth%stretch == 0 {
 		chain, err := s.Chain(r.Parent)
 		if err != nil {

@@ -40,7 +40,9 @@ func (o Origin) Packed() bool { return o.Kind != "import" }
 const recordVersion = 1
 
 const (
-	recordFile = "record.json"
+	// RecordFile is the file with a container's record, in its directory. Its time is when the
+	// container was used last.
+	RecordFile = "record.json"
 	// chainFile holds the records of a stretch of ancestors, see stretch.
 	chainFile = "chain.json"
 	// stretch is how many records one chainFile holds. A container whose depth
@@ -176,7 +178,7 @@ func readStretch(dir int, from, to place) ([]Record, error) {
 	// tree that is being removed: the whole of it is renamed at once.
 	up := ""
 	for i, at := range slices.Backward(places) {
-		b, err := readPath(dir, up+recordFile)
+		b, err := readPath(dir, up+RecordFile)
 		if err != nil {
 			return nil, err
 		}

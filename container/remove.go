@@ -35,21 +35,27 @@ func (s *Store) Remove(ctx context.Context, ids ...ID) error {
 			}
 			places = append(places, p)
 		}
-		gone, err := s.unhook(places, bin)
-		if err != nil {
-			return err
-		}
-		for id := range gone {
-			if err := os.Remove(s.idFile(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-		return s.sweepKeys(func(id ID) (bool, error) { return !gone[id], nil })
+		return s.removePlaces(places, bin)
 	})
 	if err != nil {
 		return fmt.Errorf("remove containers: %w", err)
 	}
 	return nil
+}
+
+// removePlaces moves the containers there into bin, with their descendants, and takes away
+// what leads to them. The caller holds the exclusive lock.
+func (s *Store) removePlaces(places []place, bin string) error {
+	gone, err := s.unhook(places, bin)
+	if err != nil {
+		return err
+	}
+	for id := range gone {
+		if err := os.Remove(s.idFile(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return s.sweepKeys(func(id ID) (bool, error) { return !gone[id], nil })
 }
 
 // Collect removes what crashes left behind, names and keys that lead nowhere, and
@@ -124,7 +130,7 @@ func (s *Store) exclusively(ctx context.Context, fn func(bin string) error) (fre
 func (s *Store) needed() (layers, chains map[digest.Digest]bool, err error) {
 	layers, chains = map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	err = s.walk(func(p place) error {
-		b, err := s.readTree(p.file(recordFile))
+		b, err := s.readTree(p.file(RecordFile))
 		if err != nil {
 			return fmt.Errorf("container %s: %w", p.base(), err)
 		}

@@ -23,7 +23,7 @@ func (s *Store) Touch(id ID) error {
 		return err
 	}
 	return notFound(id, s.withDir(p, unix.O_PATH, func(dir int) error {
-		return unix.UtimesNanoAt(dir, recordFile, nil, 0)
+		return unix.UtimesNanoAt(dir, RecordFile, nil, 0)
 	}))
 }
 
@@ -34,12 +34,9 @@ func (s *Store) LastUsed(id ID) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	var st unix.Stat_t
-	err = s.withDir(p, unix.O_PATH, func(dir int) error {
-		return unix.Fstatat(dir, recordFile, &st, 0)
-	})
+	at, err := s.usedAt(p)
 	if err != nil {
 		return time.Time{}, notFound(id, err)
 	}
-	return time.Unix(st.Mtim.Unix()), nil
+	return at, nil
 }

@@ -41,6 +41,7 @@ func ExportDocker(ctx context.Context, st *container.Store, id container.ID, nam
 	if err := exportable(ref, o); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	_ = st.Touch(id) // who may only read the store does not count
 	im, err := image.Of(ctx, st, id, image.OfOptions{Epoch: o.Epoch, Prologue: o.Prologue})
 	if err != nil {
 		return err

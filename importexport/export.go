@@ -95,6 +95,7 @@ func openView(ctx context.Context, st *container.Store, id container.ID) (_ *cas
 	if err != nil {
 		return nil, err
 	}
+	_ = st.Touch(id) // who may only read the store does not count
 	layers := make([]digest.Digest, len(chain))
 	for i, r := range chain {
 		layers[i] = r.Layer

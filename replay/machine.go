@@ -112,7 +112,10 @@ func (m *machine) call() bool {
 	if slot < Slots {
 		m.slots[slot] = r
 	}
-	if expect == expectValue {
+	switch expect {
+	case expectNothing:
+		return true
+	case expectValue:
 		return int64(r) == value
 	}
 	return !failed(r)

@@ -57,6 +57,11 @@ func (p *Plan) CallKeep(number uintptr, args ...Arg) Slot {
 	return Slot(s)
 }
 
+// Try adds a system call that may fail.
+func (p *Plan) Try(number uintptr, args ...Arg) {
+	p.call(number, args, expectNothing, 0, noSlot)
+}
+
 // CallExpect adds a system call that must return value; an error is -errno.
 func (p *Plan) CallExpect(value int, number uintptr, args ...Arg) {
 	p.call(number, args, expectValue, value, noSlot)

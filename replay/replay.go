@@ -67,7 +67,7 @@ const FileName = "replay"
 // magic begins a plan and tells the version of the format, and whose system calls
 // these are. It is followed by the length of the whole and a checksum of what comes behind that, 4 bytes each.
 const (
-	magic      = "plash-replay 3 " + arch + "\n"
+	magic      = "plash-replay 4 " + arch + "\n"
 	headerSize = len(magic) + 8
 	// MaxSize is the size of the largest plan that is replayed, in bytes.
 	MaxSize = 64 << 10
@@ -118,6 +118,7 @@ const (
 const (
 	expectSuccess = 1 + iota // anything but an error
 	expectValue              // this very value; an error is negative
+	expectNothing            // whatever it is
 )
 
 // noSlot says that a result is not kept.

@@ -53,6 +53,12 @@ func (r *run) record(st *container.Store, id container.ID) {
 		p.Default(v)
 	}
 	p.guard(r, root)
+	record, err := st.PathBeside(id, container.RecordFile)
+	if err != nil {
+		return
+	}
+	// As [container.Store.Touch] does, but every time.
+	p.Try(unix.SYS_UTIMENSAT, cwd(), replay.String(record), replay.Number(0), replay.Number(0))
 	if staged != nil {
 		p.userNamespace()
 	} else {

@@ -137,6 +137,7 @@ func withImage(ctx context.Context, st *container.Store, id container.ID, f func
 	if err != nil {
 		return err
 	}
+	_ = st.Touch(id) // who may only read the store does not count
 	im := &image{id: id, cas: st.CAS(), layers: make([]overlay.Layer, len(records)), log: os.Stderr}
 	im.kept = &im.own
 	defer func() { err = errors.Join(err, im.close()) }()

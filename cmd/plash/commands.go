@@ -58,6 +58,7 @@ func commands() []commandEntry {
 		{"init", "The store", "make the store", newInit},
 		{"data", "The store", "print the path of the store", newData},
 		{"clean", "The store", "free what no one needs", newClean},
+		{"shrink", "The store", "remove the least recently used half of the containers", newShrink},
 		{"purge", "The store", "remove everything", newPurge},
 
 		{"help", "About plash", "list the commands, explain a command", newHelp},
