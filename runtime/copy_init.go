@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,10 +22,9 @@ type guestConfig struct {
 
 // runInCopy runs the command of a step. Without a pid namespace, the init gets all
 // processes that lose their parent (PR_SET_CHILD_SUBREAPER), and kills them at the end;
-// it is told by SIGTERM when that is, also by the kernel when its own parent is gone.
-func (c *initConfig) runInCopy() outcome {
-	end := make(chan os.Signal, 1)
-	signal.Notify(end, syscall.SIGTERM)
+// it is told by SIGTERM when that is, also by the kernel when its own parent is gone. Such a
+// signal may have come already.
+func (c *initConfig) runInCopy(end <-chan os.Signal) outcome {
 	proc, err := os.OpenRoot("/proc") // before the root is another one
 	if err != nil {
 		return outcome{Failure: fmt.Sprintf("open /proc: %v", err)}
@@ -36,18 +33,17 @@ func (c *initConfig) runInCopy() outcome {
 		return outcome{Failure: fmt.Sprintf("have processes left to the init: %v", err)}
 	}
 	done := make(chan outcome, 1)
-	tracer := make(chan int, 1)
-	go func() { done <- c.commandInCopy(tracer) }()
+	started := make(chan int, 1)
+	go func() { done <- c.commandInCopy(started) }()
 	var o outcome
 	select {
 	case o = <-done:
 	case <-end:
 		o = outcome{Failure: "told to end"}
 	}
-	select {
-	case pid := <-tracer:
-		endTracer(pid)
-	default:
+	// What is just being started would not be found.
+	if tracer := <-started; tracer != 0 {
+		endTracer(tracer)
 	}
 	if err := killDescendants(proc); err != nil && !o.failed() {
 		o = outcomeOf(err)
@@ -55,17 +51,18 @@ func (c *initConfig) runInCopy() outcome {
 	return o
 }
 
-// commandInCopy starts the command and waits for it. The process that traces it, if there
-// is one, is told to the channel.
-func (c *initConfig) commandInCopy(tracer chan<- int) outcome {
+// commandInCopy starts the command and waits for it. That it is started, or cannot be, is
+// told by the process that traces it, 0 if there is none.
+func (c *initConfig) commandInCopy(started chan<- int) outcome {
 	if !c.Guest.Chroot {
-		return c.commandInGuest(tracer)
+		return c.commandInGuest(started)
 	}
+	pid := 0
 	err := enterCopy(rootFD)
-	if err != nil {
-		return outcomeOf(err)
+	if err == nil {
+		pid, err = c.fork()
 	}
-	pid, err := c.fork()
+	started <- 0
 	if err != nil {
 		return outcomeOf(err)
 	}

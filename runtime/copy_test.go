@@ -2,15 +2,19 @@ package runtime
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ihucos/plash/container"
 )
@@ -138,6 +142,64 @@ func TestCopyKilled(t *testing.T) {
 		_ = cmd.Wait()
 		w.sh(RunOptions{}, "test ! -e /file && test ! -e /bin/new && test -e /etc/passwd")
 	}
+}
+
+// TestCopyInitTold: an init without namespaces that is told to end before it knows what to run
+// leaves nothing.
+func TestCopyInitTold(t *testing.T) {
+	needRoot(t) // chroot
+	configOut, configIn, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	statusOut, statusIn, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := &exec.Cmd{
+		Path: "/proc/self/exe", Args: []string{initName}, Env: []string{}, Stderr: os.Stderr,
+		ExtraFiles: []*os.File{configOut, statusIn, root}, SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []*os.File{configOut, statusIn, root} {
+		f.Close()
+	}
+	reads := fmt.Sprintf("%d %#x ", syscall.SYS_READ, configFD)
+	eventually(t, "reading of the configuration", func() bool {
+		calls, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", cmd.Process.Pid)) // proc_pid_syscall(5)
+		return err == nil && slices.ContainsFunc(calls, func(path string) bool {
+			b, err := os.ReadFile(path)
+			return err == nil && strings.HasPrefix(string(b), reads)
+		})
+	})
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "arrival of the signal", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+		return err == nil && strings.Contains(string(b), "\nShdPnd:\t0000000000000000\n")
+	})
+	mark := fmt.Sprintf("1919%d", os.Getpid())
+	err = json.NewEncoder(configIn).Encode(initConfig{
+		Argv: []string{"sleep", mark}, Env: []string{"PATH=" + defaultPath}, Dir: "/", Umask: -1, Guest: &guestConfig{Chroot: true},
+	})
+	if err = errors.Join(err, configIn.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var o outcome
+	err = statusOut.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if err = errors.Join(err, json.NewDecoder(statusOut).Decode(&o)); err != nil {
+		t.Error(err, cmd.Process.Kill())
+	}
+	_ = cmd.Wait() // what it tells says more
+	equal(t, "outcome", o.Failure, "told to end")
+	equal(t, "what is left", survivors("^sleep "+mark), 0)
 }
 
 // TestProotRun: what is different under proot, seen from outside.

@@ -77,18 +77,21 @@ func stepInit() outcome {
 	// handlers, for the default action. The parent decides what a signal means;
 	// the command gets the default actions back by exec.
 	for _, sig := range []os.Signal{
-		syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2,
 	} {
 		if !signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
 		}
 	}
+	// This one may tell an init without namespaces to end, from here on.
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
 	var c initConfig
 	if err := json.NewDecoder(os.NewFile(configFD, "config")).Decode(&c); err != nil {
 		return outcome{Failure: fmt.Sprintf("read what to run: %v", err)}
 	}
 	if c.Guest != nil {
-		return c.runInCopy()
+		return c.runInCopy(end)
 	}
 	pid, err := c.start()
 	if err != nil {

@@ -60,13 +60,14 @@ func endOf(o outcome) error {
 }
 
 // commandInGuest runs the command of a step under proot, where it seems to be root.
-func (c *initConfig) commandInGuest(tracer chan<- int) outcome {
+func (c *initConfig) commandInGuest(started chan<- int) outcome {
 	g := &guest{proot: c.Guest.Proot, dir: c.Guest.Dir, binds: c.Binds, fake: os.Geteuid() != 0}
 	err := g.start(inGuest{Argv: c.Argv, Env: c.Env, Also: c.Also, Dir: c.Dir, Umask: c.Umask, Alone: true}, os.Stdin, os.Stdout, os.Stderr)
 	if err != nil {
+		started <- 0
 		return outcomeOf(err)
 	}
-	tracer <- g.cmd.Process.Pid
+	started <- g.cmd.Process.Pid
 	for s := range g.listen() {
 		if s.Outcome != nil {
 			return *s.Outcome
