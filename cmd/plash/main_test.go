@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -231,9 +233,9 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// sendSignal starts a program, gives it a moment, sends it a signal and wants an
-// exit code: signals INT 130 plash-import-tar fifo. Its output goes where that of
-// exec goes.
+// sendSignal starts a program, sends it a signal and wants an exit code: signals INT 130
+// plash-import-tar fifo. The signal is sent when the program says that it is ready, if it has the
+// words "echo ready" in it, else after a moment. Its output goes where that of exec goes.
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	numbers := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT}
 	if neg || len(args) < 3 || numbers[args[0]] == 0 {
@@ -244,15 +246,39 @@ func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	path, err := exec.LookPath(args[2])
 	ts.Check(err)
 	cmd := exec.Command(path, args[3:]...)
+	out := &readyWriter{w: ts.Stdout(), ready: make(chan struct{})}
 	cmd.Env = scriptEnv(ts)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), ts.Stdout(), ts.Stderr()
+	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), out, ts.Stderr()
 	ts.Check(cmd.Start())
-	time.Sleep(800 * time.Millisecond)
+	wait := 800 * time.Millisecond
+	if strings.Contains(strings.Join(args, " "), "echo ready") {
+		wait = time.Minute
+	}
+	select {
+	case <-out.ready:
+	case <-time.After(wait):
+	}
 	ts.Check(cmd.Process.Signal(numbers[args[0]]))
 	err = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != want {
 		ts.Fatalf("exit code %d (%v), expected %d", code, err, want)
 	}
+}
+
+// A readyWriter tells when the word ready has been written.
+type readyWriter struct {
+	w     io.Writer
+	said  []byte
+	ready chan struct{}
+}
+
+func (r *readyWriter) Write(p []byte) (int, error) {
+	before := bytes.Contains(r.said, []byte("ready"))
+	r.said = append(r.said, p...)
+	if !before && bytes.Contains(r.said, []byte("ready")) {
+		close(r.ready)
+	}
+	return r.w.Write(p)
 }
 
 // scriptEnv is the part of a script's environment that programs need.
