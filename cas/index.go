@@ -269,31 +269,43 @@ func (s *Store) Merged(ctx context.Context, layers []digest.Digest) (*Index, err
 
 func (s *Store) buildMerged(ctx context.Context, layers []digest.Digest) (*erofs.Tree, error) {
 	tree := erofs.NewTree()
-	apply := func(ix *Index, err error) error {
-		if err != nil {
-			return err
-		}
-		return errors.Join(tree.Apply(ix.Image), ix.Close())
-	}
 	from := 0
 	for n := len(layers) - 1; n > 0; n-- {
 		if s.HasMerged(layers[:n]) {
-			if err := apply(s.Merged(ctx, layers[:n])); err != nil {
+			ix, err := s.Merged(ctx, layers[:n])
+			if err == nil {
+				err = ix.applyTo(tree)
+			}
+			if err != nil {
 				return nil, err
 			}
 			from = n
 			break
 		}
 	}
-	for _, l := range layers[from:] {
+	return tree, s.applyLayers(ctx, tree, layers[from:])
+}
+
+// applyLayers puts layers on a tree.
+func (s *Store) applyLayers(ctx context.Context, tree *erofs.Tree, layers []digest.Digest) error {
+	for _, l := range layers {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
-		if err := apply(s.Index(ctx, l)); err != nil {
-			return nil, fmt.Errorf("layer %s: %w", l, err)
+		ix, err := s.Index(ctx, l)
+		if err == nil {
+			err = ix.applyTo(tree)
+		}
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", l, err)
 		}
 	}
-	return tree, nil
+	return nil
+}
+
+// applyTo puts an index on a tree, and closes it.
+func (ix *Index) applyTo(tree *erofs.Tree) error {
+	return errors.Join(tree.Apply(ix.Image), ix.Close())
 }
 
 // HasMerged reports whether the merged index of a stack of layers is there, so that

@@ -100,6 +100,10 @@ func TestManyLayers(t *testing.T) {
 		if !s.HasMerged(layers) {
 			t.Errorf("%d layers: the merged index was not kept", i+1)
 		}
+		// It does not matter which part of the stack it was made from.
+		if err := s.CheckMerged(t.Context(), layers); err != nil {
+			t.Errorf("%d layers: %v", i+1, err)
+		}
 	}
 	keep := map[digest.Digest]bool{ChainID(layers): true}
 	_, err := s.Collect(map[digest.Digest]bool{}, keep)

@@ -195,23 +195,33 @@ func TestApply(t *testing.T) {
 	must(t, merged.Apply(image(t, top)))
 	im := image(t, merged)
 	expect(t, im, ` 40755 0:0
-/dir 100644 0:0 5 links 1 [0+5 2@2048]
+/dir 100644 0:0 5 links 1 [0+5 1@2048]
 /etc 40755 0:0
-/etc/b 100644 0:0 5 links 1 [0+5 2@512]
-/etc/b2 100644 0:0 5 links 1 [0+5 1@1024]
-/keep 100644 0:0 5 links 1 [0+5 1@0]
+/etc/b 100644 0:0 5 links 1 [0+5 1@512]
+/etc/b2 100644 0:0 5 links 1 [0+5 2@1024]
+/keep 100644 0:0 5 links 1 [0+5 2@0]
 /lib 120777 0:0 -> usr/lib
 /op 40755 0:0
-/op/new 100644 0:0 5 links 1 [0+5 2@1024]
+/op/new 100644 0:0 5 links 1 [0+5 1@1024]
 /tmp 41777 0:0
-/tmp/new 100644 0:0 5 links 1 [0+5 2@0]
+/tmp/new 100644 0:0 5 links 1 [0+5 1@0]
 /usr 40755 0:0
 /usr/lib 40755 0:0
-/usr/lib/x 100644 0:0 5 links 1 [0+5 1@2048]
-/usr/lib/y 100644 0:0 5 links 1 [0+5 2@1536]
+/usr/lib/x 100644 0:0 5 links 1 [0+5 2@2048]
+/usr/lib/y 100644 0:0 5 links 1 [0+5 1@1536]
 `)
 	if im.HasWhiteouts() || !im.ImpliedRoot() {
 		t.Errorf("whiteouts %v, implied root %v", im.HasWhiteouts(), im.ImpliedRoot())
+	}
+	// In the order of the files, without those that no file is in.
+	if d := im.Devices(); len(d) != 2 || d[0].Tag != "top" || d[1].Tag != "base" {
+		t.Errorf("devices %v", d)
+	}
+	for _, path := range []string{"keep", "etc", "usr"} {
+		must(t, merged.Put(path, file(0), nil, Content{}))
+	}
+	if d := image(t, merged).Devices(); len(d) != 1 || d[0].Tag != "top" {
+		t.Errorf("devices %v", d)
 	}
 }
 

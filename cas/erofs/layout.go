@@ -27,6 +27,7 @@ type layout struct {
 	blocks  int64 // of plain data behind the inodes, in use so far
 	meta    int64 // block where the inodes begin
 	plain   int64 // block where plain data begins
+	data    *compaction
 }
 
 // text is the data of a directory or symbolic link, by inode in a layout. Short links
@@ -90,7 +91,6 @@ func (l *layout) place() error {
 	for i := range uint32(t.inodes.n) {
 		t.inodes.at(i).nlink = 0
 	}
-	l.meta = roundUp(superOffset+superSize+int64(len(t.devices))*deviceSize, BlockSize) / BlockSize
 
 	if err := l.placeInode(t.ents.at(rootEntry).ino, rootEntry); err != nil {
 		return err
@@ -125,8 +125,10 @@ func (l *layout) place() error {
 	if budget := t.budget(); l.metaEnd > budget {
 		return fmt.Errorf("%w: %d bytes of inodes where %d are reasonable", ErrLimit, l.metaEnd, budget)
 	}
+	l.data = t.compact(l.order)
+	l.meta = roundUp(superOffset+superSize+int64(len(l.data.devices))*deviceSize, BlockSize) / BlockSize
 	l.plain = l.meta + roundUp(l.metaEnd, BlockSize)/BlockSize
-	if end := l.plain + l.blocks + roundUp(int64(len(t.data)), BlockSize)/BlockSize; end >= maxBlocks {
+	if end := l.plain + l.blocks + l.data.size/BlockSize; end >= maxBlocks {
 		return fmt.Errorf("%w: an index of %d blocks", ErrLimit, end)
 	}
 	return nil

@@ -299,7 +299,8 @@ func (t *Tree) setTarget(in *inode, target string) error {
 
 // setExtents records where a file's data lies.
 func (t *Tree) setExtents(in *inode, ext []Extent) error {
-	if len(ext) == 1 && ext[0].Off == 0 && ext[0].Len == in.size && ext[0].Phys%BlockSize == 0 {
+	if len(ext) == 1 && ext[0].Off == 0 && ext[0].Len == in.size && ext[0].Phys%BlockSize == 0 &&
+		ext[0].Phys >= 0 && uint(ext[0].Device) <= uint(len(t.devices)) {
 		in.count, in.device, in.where = contiguous, uint16(ext[0].Device), ext[0].Phys
 		return nil
 	}

@@ -102,10 +102,10 @@ func (l *layout) write(dst io.WriterAt) (int64, error) {
 		rootNID:      uint16(l.nid[t.ents.at(rootEntry).ino]),
 		inos:         uint64(len(l.order)),
 		metaBlkAddr:  uint32(l.meta),
-		extraDevices: uint16(len(t.devices)),
+		extraDevices: uint16(len(l.data.devices)),
 	}
 	var slots []byte
-	for _, d := range t.devices {
+	for _, d := range l.data.devices {
 		slot := make([]byte, deviceSize)
 		copy(slot[:64], d.Tag)
 		le.PutUint32(slot[64:], uint32(d.Blocks))
@@ -119,11 +119,11 @@ func (l *layout) write(dst io.WriterAt) (int64, error) {
 	pad(w, l.meta*BlockSize-checksummedBody-int64(len(slots)-inSuper))
 	at := int64(0)
 	var buf []byte
-	for _, ino := range l.order {
+	for i, ino := range l.order {
 		start := int64(l.nid[ino]) * slotSize
 		pad(w, start-at)
 		var err error
-		if buf, err = l.appendInode(buf[:0], ino); err != nil {
+		if buf, err = l.appendInode(buf[:0], ino, uint32(i+1)); err != nil {
 			return 0, err
 		}
 		w.Write(buf)
@@ -135,8 +135,9 @@ func (l *layout) write(dst io.WriterAt) (int64, error) {
 		buf = l.appendPlain(buf[:0], ino)
 		w.Write(buf)
 	}
-	w.Write(t.data)
-	pad(w, roundUp(int64(len(t.data)), BlockSize)-int64(len(t.data)))
+	for _, e := range l.data.own {
+		w.Write(t.data[e.Phys : e.Phys+roundUp(e.Len, BlockSize)])
+	}
 	if err := w.Flush(); err != nil {
 		return 0, fmt.Errorf("write index: %w", err)
 	}
@@ -194,8 +195,8 @@ func pad(w *bufio.Writer, n int64) {
 	}
 }
 
-// appendInode appends an inode with its xattrs and what follows them.
-func (l *layout) appendInode(b []byte, ino uint32) ([]byte, error) {
+// appendInode appends an inode, the nth, with its xattrs and what follows them.
+func (l *layout) appendInode(b []byte, ino, n uint32) ([]byte, error) {
 	in := l.t.inodes.at(ino)
 	xattrs := l.t.xattrBody(in)
 	var layoutOf, union uint32
@@ -236,7 +237,7 @@ func (l *layout) appendInode(b []byte, ino uint32) ([]byte, error) {
 	b = le.AppendUint16(b, 0)
 	b = le.AppendUint64(b, uint64(size))
 	b = le.AppendUint32(b, union)
-	b = le.AppendUint32(b, ino+1)
+	b = le.AppendUint32(b, n)
 	b = le.AppendUint32(b, in.uid)
 	b = le.AppendUint32(b, in.gid)
 	b = le.AppendUint64(b, uint64(in.mtime))
@@ -298,13 +299,10 @@ func (l *layout) appendChunks(b []byte, in *inode, chunkBits uint8) []byte {
 			b = le.AppendUint32(b, nullBlock)
 			continue
 		}
-		block := (ext[0].Phys + off - ext[0].Off) / BlockSize
-		if ext[0].Device == 0 {
-			block += own
-		}
+		device, block := l.data.block(ext[0], off, own)
 		b = le.AppendUint16(b, 0)
-		b = le.AppendUint16(b, uint16(ext[0].Device))
-		b = le.AppendUint32(b, uint32(block))
+		b = le.AppendUint16(b, device)
+		b = le.AppendUint32(b, block)
 	}
 	return b
 }
