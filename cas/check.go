@@ -22,7 +22,8 @@ func (s *Store) Blobs() (map[digest.Digest]int64, error) {
 	return blobs, err
 }
 
-// Indexes lists the layers whose index is in the store, and the chains ([ChainID]) whose merged index is.
+// Indexes lists the layers whose index is in the store, and the stacks of layers ([MergedID])
+// whose merged index is.
 func (s *Store) Indexes() (layers, chains map[digest.Digest]bool, err error) {
 	layers, chains = map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	err = s.each("index/sha256", ".erofs", func(d digest.Digest, _ fs.FileInfo) { layers[d] = true })
@@ -99,7 +100,7 @@ func (s *Store) CheckIndex(ctx context.Context, layer digest.Digest) error {
 // CheckMerged is CheckIndex for the merged index of a stack of layers, bottom first. It is built from the
 // indexes of the layers, which are taken for good.
 func (s *Store) CheckMerged(ctx context.Context, layers []digest.Digest) error {
-	return s.compareIndex(s.chainPath(ChainID(layers)), func() (*erofs.Tree, error) { return s.mergeAll(ctx, layers) })
+	return s.compareIndex(s.mergedPath(layers), func() (*erofs.Tree, error) { return s.mergeAll(ctx, layers) })
 }
 
 // RebuildIndex puts the index of a layer in the place of the one that is in the store.
@@ -117,7 +118,7 @@ func (s *Store) RebuildMerged(ctx context.Context, layers []digest.Digest) error
 	if err != nil {
 		return err
 	}
-	return s.writeIndex(s.chainPath(ChainID(layers)), tree)
+	return s.writeIndex(s.mergedPath(layers), tree)
 }
 
 // mergeAll merges the indexes of all layers, whatever merged indexes there are.

@@ -42,6 +42,17 @@ func (s *Store) chainPath(chain digest.Digest) string {
 	return s.path("index", "chain", chain.Encoded()+".erofs")
 }
 
+// MergedID is what the merged index of a stack of layers is called after: its [ChainID], and for no
+// layers the digest of nothing.
+func MergedID(layers []digest.Digest) digest.Digest {
+	if len(layers) == 0 {
+		return digest.SHA256.FromBytes(nil) // container 0
+	}
+	return ChainID(layers)
+}
+
+func (s *Store) mergedPath(layers []digest.Digest) string { return s.chainPath(MergedID(layers)) }
+
 // Index is an index file that is mapped into memory and verified.
 type Index struct {
 	*erofs.Image
@@ -254,11 +265,7 @@ func (s *Store) Merged(ctx context.Context, layers []digest.Digest) (*Index, err
 			return nil, err
 		}
 	}
-	chain := ChainID(layers)
-	if chain == "" {
-		chain = digest.SHA256.FromBytes(nil) // container 0
-	}
-	return s.openOrBuild(s.chainPath(chain), func() (*erofs.Tree, error) {
+	return s.openOrBuild(s.mergedPath(layers), func() (*erofs.Tree, error) {
 		tree, err := s.buildMerged(ctx, layers)
 		if err != nil {
 			return nil, fmt.Errorf("merge %d layers: %w", len(layers), err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,11 @@ func (p place) below(top place) []place {
 		}
 	}
 	return places
+}
+
+// in reports whether p is one of some places, or lies below one.
+func (p place) in(places []place) bool {
+	return len(places) > 0 && slices.ContainsFunc(p.below("0"), func(q place) bool { return slices.Contains(places, q) })
 }
 
 // stops are the places on the way down to p that have a chainFile, and p itself.

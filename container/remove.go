@@ -35,7 +35,8 @@ func (s *Store) Remove(ctx context.Context, ids ...ID) error {
 			}
 			places = append(places, p)
 		}
-		return s.removePlaces(places, bin)
+		_, err := s.takeOut(places, bin)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("remove containers: %w", err)
@@ -43,19 +44,19 @@ func (s *Store) Remove(ctx context.Context, ids ...ID) error {
 	return nil
 }
 
-// removePlaces moves the containers there into bin, with their descendants, and takes away
-// what leads to them. The caller holds the exclusive lock.
-func (s *Store) removePlaces(places []place, bin string) error {
+// takeOut moves the containers there into bin, with their descendants, takes away what
+// leads to them, and returns their ids. The caller holds the exclusive lock.
+func (s *Store) takeOut(places []place, bin string) (map[ID]bool, error) {
 	gone, err := s.unhook(places, bin)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for id := range gone {
 		if err := os.Remove(s.idFile(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return nil, err
 		}
 	}
-	return s.sweepKeys(func(id ID) (bool, error) { return !gone[id], nil })
+	return gone, s.sweepKeys(func(id ID) (bool, error) { return !gone[id], nil })
 }
 
 // Collect removes what crashes left behind, names and keys that lead nowhere, and
@@ -74,8 +75,8 @@ func (s *Store) Collect(ctx context.Context) (freed int64, err error) {
 	return freed, nil
 }
 
-// Purge removes all containers, names and cache keys. Ids go on from where they
-// were.
+// Purge removes all containers, names and cache keys, and what repairs have put aside. Ids go
+// on from where they were.
 func (s *Store) Purge(ctx context.Context) error {
 	_, err := s.exclusively(ctx, func(bin string) error {
 		top, err := s.children("0")
@@ -83,6 +84,9 @@ func (s *Store) Purge(ctx context.Context) error {
 			return err
 		}
 		if _, err := s.unhook(top, bin); err != nil {
+			return err
+		}
+		if err := os.Rename(s.path(asideDir), filepath.Join(bin, asideDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		if err := s.sweepIDs(); err != nil {
@@ -113,7 +117,7 @@ func (s *Store) exclusively(ctx context.Context, fn func(bin string) error) (fre
 	if err := fn(scratch.Path()); err != nil {
 		return 0, err
 	}
-	layers, chains, err := s.needed()
+	layers, chains, err := s.needed(nil)
 	if err != nil {
 		return 0, fmt.Errorf("blobs are kept: %w", err)
 	}
@@ -125,11 +129,15 @@ func (s *Store) exclusively(ctx context.Context, fn func(bin string) error) (fre
 	return freed, err
 }
 
-// needed returns the layers and chains of all containers in the tree. That a
-// single record cannot be read is an error: its blobs may be good.
-func (s *Store) needed() (layers, chains map[digest.Digest]bool, err error) {
+// needed returns the layers and chains of all containers in the tree, but for those at some
+// places and what stands on them. That a single record cannot be read is an error: its blobs may
+// be good.
+func (s *Store) needed(without []place) (layers, chains map[digest.Digest]bool, err error) {
 	layers, chains = map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	err = s.walk(func(p place) error {
+		if p.in(without) {
+			return nil
+		}
 		b, err := s.readTree(p.file(RecordFile))
 		if err != nil {
 			return fmt.Errorf("container %s: %w", p.base(), err)

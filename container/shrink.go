@@ -24,7 +24,7 @@ func (s *Store) Shrink(ctx context.Context) (removed []ID, freed int64, err erro
 		if err != nil {
 			return err
 		}
-		if err := s.removePlaces(places, bin); err != nil {
+		if _, err := s.takeOut(places, bin); err != nil {
 			return err
 		}
 		removed = idsAt(places)
