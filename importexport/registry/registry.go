@@ -6,7 +6,7 @@
 //   - What is asked for by digest is verified against it while it arrives, and so is what a
 //     registry says the digest of its answer is. Nothing else is believed.
 //   - Passwords and tokens go to the registry they are for, or to the token server that it
-//     names, and over plain HTTP only to this machine and to hosts that the user has named.
+//     names, and over plain HTTP only to this machine and to what the user, or registries.conf, says is insecure.
 //   - A download that is cut off goes on where it was; an upload too.
 //
 // # Configuration
