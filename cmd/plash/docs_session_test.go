@@ -95,7 +95,7 @@ func (s *docSession) show(page string, blocks []docBlock) {
 	var script strings.Builder
 	for _, b := range blocks {
 		if b.file != "" {
-			script.WriteString("cat >" + b.file + " <<'" + fileEnd + "'\n" + b.text + fileEnd + "\n")
+			script.WriteString("cat >" + b.file + " <<'" + fileEnd + "'\n" + s.server.real(b.text) + fileEnd + "\n")
 			if strings.HasPrefix(b.text, "#!") {
 				script.WriteString("chmod 755 " + b.file + "\n")
 			}

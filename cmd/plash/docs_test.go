@@ -21,7 +21,7 @@ import (
 //   - <!-- fails --> before a block: the last command of it fails, the others do not.
 //   - <!-- not run: REASON --> before a block: the commands are only shown.
 //
-// https://example.org is an image server of the test.
+// https://example.org is an image server of the test, registry.example.org a registry.
 func TestDocs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs packages in a Debian root filesystem")

@@ -153,8 +153,9 @@ var environment = [][2]string{
 	{"PLASH_DOCKER_SOCKET", "the socket that plash-docker and plash-docker-daemon talk through"},
 	{"PLASH_CACHE_FROM", "repositories that layers are taken from in place of building them, as --cache-from of plash-build"},
 	{"PLASH_CACHE_TO", "the repository that built layers are sent to, as --cache-to of plash-build"},
-	{"PLASH_REGISTRY_MIRRORS", "[HOST=]URL,…: registries to ask before HOST, or before docker.io; else those of /etc/docker/daemon.json"},
-	{"PLASH_INSECURE_REGISTRIES", "HOST,…: registries that may be spoken to without TLS, or with a certificate that nobody vouches for"},
+	{"PLASH_REGISTRY_MIRRORS", "[HOST=]URL,…: registries to ask before HOST, or before docker.io; else those of registries.conf, or of /etc/docker/daemon.json"},
+	{"CONTAINERS_REGISTRIES_CONF", "the registries.conf to read, as Podman does; else ~/.config/containers/registries.conf or /etc/containers/registries.conf"},
+	{"PLASH_INSECURE_REGISTRIES", "HOST,…: registries that may be spoken to without TLS, or with a certificate that nobody vouches for, as insecure = true in registries.conf"},
 	{"PLASH_MAX_IMAGE_SIZE", "how many bytes an image may unpack to (200G), 0 for any number; else 2 GiB and 64 times its size, and 1 TiB"},
 	{"PLASH_REPLAY", "off: do not use or make the plans by which later runs of a container start faster"},
 }

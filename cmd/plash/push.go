@@ -22,7 +22,8 @@ digests, unless --compression asks for something else; other layers are compress
 with gzip. What is cut off goes on where it was.
 
 Credentials are those of docker and podman. A registry on this machine may speak
-plain HTTP, others may if PLASH_INSECURE_REGISTRIES=HOST[:PORT],… names them.`,
+plain HTTP, others may if PLASH_INSECURE_REGISTRIES=HOST[:PORT],… or registries.conf
+says so.`,
 		example: "plash-push 2 localhost:5000/app:1.0\nplash-push -i alpine -x 'apk add curl' -- registry.example.org/me/curl",
 		run: func(ctx context.Context, a arguments, s streams) error {
 			o.container, o.ref = a.container(0), a.operand(1)

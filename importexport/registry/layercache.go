@@ -256,7 +256,11 @@ func (l *LayerCache) put(ctx context.Context, key string, diffID digest.Digest, 
 func (l *LayerCache) has(ctx context.Context, ref image.Ref) (bool, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer in %v", patience))
 	defer cancel()
-	s, err := l.c.open(ctx, repositoryOf(ref), toPush)
+	repo, err := l.c.settings.direct(repositoryOf(ref))
+	if err != nil {
+		return false, err
+	}
+	s, err := l.c.open(ctx, repo, toPush)
 	if err != nil {
 		return false, err
 	}

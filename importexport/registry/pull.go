@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/ihucos/plash/cas"
@@ -28,24 +29,33 @@ type PullOptions struct {
 // opened, any number of them at once; what is cut off goes on where it was. Close the
 // image before the client. The error wraps [image.ErrNotFound] if there is no such image.
 func (c *Client) Pull(ctx context.Context, ref image.Ref, o PullOptions) (*image.Image, error) {
-	sources := c.settings.sources(repositoryOf(ref))
-	for i, repo := range sources {
+	sources, err := c.settings.sources(repositoryOf(ref), ref.Digest != "")
+	if err != nil {
+		return nil, fmt.Errorf("pull %s: %w", ref.Name(), err)
+	}
+	var lacking []string // mirrors that do not have it
+	for i, from := range sources {
 		im, err := c.pullFrom(ctx, ref, sources[i:], o)
 		if err == nil {
 			return im, nil
 		}
-		if i == len(sources)-1 || ctx.Err() != nil {
+		missing := errors.Is(err, image.ErrNotFound)
+		switch {
+		case ctx.Err() != nil || i == len(sources)-1 && (missing || len(lacking) == 0):
 			return nil, fmt.Errorf("pull %s: %w", ref.Name(), err)
-		}
-		if !errors.Is(err, image.ErrNotFound) {
-			c.o.Warn(fmt.Errorf("mirror %s: %w", repo.host, err))
+		case i == len(sources)-1:
+			return nil, fmt.Errorf("pull %s: not at the mirror %s; %w", ref.Name(), strings.Join(lacking, ", "), err)
+		case missing:
+			lacking = append(lacking, from.host)
+		default:
+			c.o.Warn(fmt.Errorf("mirror %s: %w", from.host, err))
 		}
 	}
 	return nil, nil // there is always a source
 }
 
 // pullFrom pulls from the first of sources; layers that it lacks come from the next ones.
-func (c *Client) pullFrom(ctx context.Context, ref image.Ref, sources []repository, o PullOptions) (*image.Image, error) {
+func (c *Client) pullFrom(ctx context.Context, ref image.Ref, sources []endpoint, o PullOptions) (*image.Image, error) {
 	s, err := c.open(ctx, sources[0], toPull)
 	if err != nil {
 		return nil, err
@@ -114,7 +124,7 @@ func (c *Client) small(ctx context.Context, s *session, d v1.Descriptor) ([]byte
 // A download is the layers of one image on their way.
 type download struct {
 	c       *Client
-	sources []repository
+	sources []endpoint
 	show    progress.Display
 
 	mu   sync.Mutex

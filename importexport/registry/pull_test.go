@@ -299,7 +299,7 @@ func TestMirror(t *testing.T) {
 func TestPlainHTTP(t *testing.T) {
 	c := newClient(t)
 	for _, host := range []string{"10.255.255.1:5000", "registry.example", "x.local"} {
-		g, err := newGuard(host, c.settings, "plash")
+		g, err := newGuard(endpoint{repository: repository{host: host}}, c.settings, "plash")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,8 +52,11 @@ func (c *Client) push(ctx context.Context, ref image.Ref, im *image.Image, o Pus
 	if err := p.known(); err != nil {
 		return "", err
 	}
-	repo := repositoryOf(ref)
-	if p.session, err = c.openFrom(ctx, repo, p.neighbours(repo)); err != nil {
+	repo, err := c.settings.direct(repositoryOf(ref))
+	if err != nil {
+		return "", err
+	}
+	if p.session, err = c.openFrom(ctx, repo, p.neighbours(repo.repository)); err != nil {
 		return "", err
 	}
 	if p.spool, err = newSpool(o.Store); err != nil {

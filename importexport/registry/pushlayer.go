@@ -90,14 +90,18 @@ func (p *pusher) bring(ctx context.Context, f image.CompressedForm, show progres
 			return nil
 		}
 	}
-	if from == p.session.repo {
+	if from == p.session.repo.repository {
 		return image.ErrNotFound // it was asked
 	}
-	s, err := p.c.open(ctx, from, toPull)
+	sources, err := p.c.settings.sources(from, true)
 	if err != nil {
 		return err
 	}
-	b := newBlob(ctx, s, v1.Descriptor{Digest: f.Digest, Size: f.Size}, progress.Quiet{})
+	d := &download{c: p.c, sources: sources}
+	b, err := d.open(ctx, 0, v1.Descriptor{Digest: f.Digest, Size: f.Size}, progress.Quiet{})
+	if err != nil {
+		return err
+	}
 	defer b.Close()
 	file, _, size, err := p.spool.fill(func(w io.Writer) error {
 		_, err := io.CopyBuffer(w, b, make([]byte, 1<<20))

@@ -6,7 +6,7 @@
 //   - What is asked for by digest is verified against it while it arrives, and so is what a
 //     registry says the digest of its answer is. Nothing else is believed.
 //   - Passwords and tokens go to the registry they are for, or to the token server that it
-//     names, and over plain HTTP only to this machine and to hosts that the user has named.
+//     names, and over plain HTTP only to this machine and to what the user, or registries.conf, says is insecure.
 //   - A download that is cut off goes on where it was; an upload too.
 //
 // # Configuration
@@ -18,8 +18,10 @@
 //     /etc/docker/certs.d/HOST, see [Client].
 //   - PLASH_INSECURE_REGISTRIES=HOST[:PORT],… names registries that are spoken to over plain HTTP, or
 //     with certificates that no one vouches for. The loopback interface needs none.
-//   - PLASH_REGISTRY_MIRRORS=[HOST=]URL,… names mirrors, of docker.io where HOST is not
-//     given; without it, those of docker.io are the registry-mirrors of /etc/docker/daemon.json.
+//   - PLASH_REGISTRY_MIRRORS=[HOST=]URL,… names mirrors, of docker.io where HOST is not given.
+//   - registries.conf has mirrors, other locations, and registries that are insecure or blocked, see
+//     package registriesconf. Its mirrors are not asked where the variable has some for the host.
+//   - Without the variable and a table there, docker.io has the registry-mirrors of /etc/docker/daemon.json.
 package registry
 
 import (
@@ -63,8 +65,8 @@ type Client struct {
 	idle     time.Duration // how long a peer may be silent; 0: as package fetch has it
 
 	mu       sync.Mutex
-	bases    map[string]*fetch.Retry // by registry
-	sessions map[string]*session     // by repository and what is to be done with it
+	bases    map[baseKey]*fetch.Retry
+	sessions map[string]*session // by repository and what is to be done with it
 }
 
 // New returns a client, configured by the environment.
@@ -81,7 +83,7 @@ func New(o Options) *Client {
 	}
 	return &Client{
 		o: o, settings: environment(), backoff: firstBackoff,
-		bases: map[string]*fetch.Retry{}, sessions: map[string]*session{},
+		bases: map[baseKey]*fetch.Retry{}, sessions: map[string]*session{},
 	}
 }
 
@@ -96,11 +98,17 @@ func (c *Client) Close() {
 	}
 }
 
+// baseKey is a registry, and whether it may be insecure although nothing says so of the whole registry.
+type baseKey struct {
+	host     string
+	insecure bool
+}
+
 // session is what was agreed on with a registry about one repository.
 type session struct {
 	ready  chan struct{} // closed when the rest is set
 	err    error
-	repo   repository
+	repo   endpoint
 	scheme string
 	http   *http.Client
 	fetch  *fetch.Client
@@ -114,12 +122,12 @@ const (
 
 // open returns the session for a repository, and begins it where there is none: it finds
 // out how the registry is spoken to, and gets a token where it wants one.
-func (c *Client) open(ctx context.Context, repo repository, action string) (*session, error) {
+func (c *Client) open(ctx context.Context, repo endpoint, action string) (*session, error) {
 	return c.session(ctx, repo, "repository:"+repo.path+":"+action)
 }
 
 // openFrom is open for pushing to a repository what other repositories of its registry have.
-func (c *Client) openFrom(ctx context.Context, repo repository, others []string) (*session, error) {
+func (c *Client) openFrom(ctx context.Context, repo endpoint, others []string) (*session, error) {
 	scopes := []string{"repository:" + repo.path + ":" + toPush}
 	for _, path := range others {
 		scopes = append(scopes, "repository:"+path+":"+toPull)
@@ -127,8 +135,11 @@ func (c *Client) openFrom(ctx context.Context, repo repository, others []string)
 	return c.session(ctx, repo, scopes...)
 }
 
-func (c *Client) session(ctx context.Context, repo repository, scopes ...string) (*session, error) {
-	key := repo.host + " " + strings.Join(scopes, " ")
+func (c *Client) session(ctx context.Context, repo endpoint, scopes ...string) (*session, error) {
+	if repo.blocked != nil {
+		return nil, repo.blocked
+	}
+	key := fmt.Sprintf("%s %v %s", repo.host, repo.insecure, strings.Join(scopes, " "))
 	c.mu.Lock()
 	s := c.sessions[key]
 	mine := s == nil
@@ -155,18 +166,18 @@ func (c *Client) session(ctx context.Context, repo repository, scopes ...string)
 }
 
 func (c *Client) begin(ctx context.Context, s *session, scopes []string) error {
-	host, err := c.settings.registry(s.repo.host)
+	host, err := c.settings.registry(s.repo)
 	if err != nil {
 		return err
 	}
-	base, err := c.base(s.repo.host)
+	base, err := c.base(s.repo)
 	if err != nil {
 		return fmt.Errorf("registry %s: %w", s.repo.host, err)
 	}
 	auth := c.credentials(ctx, host.Repo(s.repo.path))
 	authorised, err := transport.NewWithContext(ctx, host, auth, base, scopes)
 	if err != nil {
-		return beginError(ctx, s.repo, err)
+		return beginError(ctx, s.repo.repository, err)
 	}
 	s.fetch = fetch.New(c.o.UserAgent)
 	s.fetch.Backoff = c.backoff
@@ -185,18 +196,19 @@ func (s *session) url(rest string) *url.URL {
 }
 
 // base returns the transport for a registry, without authorisation.
-func (c *Client) base(host string) (*fetch.Retry, error) {
+func (c *Client) base(e endpoint) (*fetch.Retry, error) {
+	key := baseKey{e.host, e.insecure}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if b := c.bases[host]; b != nil {
+	if b := c.bases[key]; b != nil {
 		return b, nil
 	}
-	g, err := newGuard(host, c.settings, c.o.UserAgent)
+	g, err := newGuard(e, c.settings, c.o.UserAgent)
 	if err != nil {
 		return nil, err
 	}
 	b := &fetch.Retry{Base: g, Backoff: c.backoff, Notify: c.o.Progress.Retry}
-	c.bases[host] = b
+	c.bases[key] = b
 	return b, nil
 }
 

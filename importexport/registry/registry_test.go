@@ -27,6 +27,7 @@ func newClient(t *testing.T) *Client {
 		t.Setenv(v, home)
 	}
 	t.Setenv("REGISTRY_AUTH_FILE", "")
+	t.Setenv("CONTAINERS_REGISTRIES_CONF", "/dev/null")
 	return sameClient(t)
 }
 

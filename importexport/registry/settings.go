@@ -1,16 +1,17 @@
 package registry
 
 import (
+	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/ihucos/plash/importexport/image"
+	"github.com/ihucos/plash/importexport/registry/registriesconf"
 )
 
 const (
@@ -26,7 +27,11 @@ const (
 type settings struct {
 	plain   []string // hosts that may be spoken to without TLS
 	mirrors []mirror
-	certs   string // directory of certificates
+	docker  []mirror // of docker.io, those of a Docker engine
+	certs   string   // directory of certificates
+	// conf returns what registries.conf says, which is read when it is first wanted; nil: nothing.
+	conf func() (*registriesconf.Config, error)
+	dial func(ctx context.Context, network, address string) (net.Conn, error) // nil: as package net does; tests have hosts of their own
 }
 
 // A mirror has what another registry has.
@@ -37,18 +42,14 @@ type mirror struct {
 	path string // stands before the names of repositories
 }
 
-// environment reads the settings. What makes no sense in them is as good as not there: the
-// registries themselves are asked then.
+// environment reads the settings. What makes no sense in the variables, and in Docker's configuration, is as good
+// as not there: the registries themselves are asked then. An error in registries.conf is one, as it is for Podman.
 func environment() settings {
-	s := settings{plain: words(os.Getenv(insecureVar)), certs: certsDir}
-	list := words(os.Getenv(mirrorsVar))
-	if len(list) == 0 {
-		list = dockerMirrors(dockerSettings)
-	}
-	for _, word := range list {
-		if m, ok := parseMirror(word); ok {
-			s.mirrors = append(s.mirrors, m)
-		}
+	s := settings{plain: words(os.Getenv(insecureVar)), certs: certsDir, conf: sync.OnceValues(registriesconf.Load)}
+	if list := words(os.Getenv(mirrorsVar)); len(list) > 0 {
+		s.mirrors = parseMirrors(list)
+	} else {
+		s.docker = parseMirrors(dockerMirrors(dockerSettings))
 	}
 	return s
 }
@@ -72,6 +73,16 @@ func dockerMirrors(file string) []string {
 	return config.Mirrors
 }
 
+func parseMirrors(words []string) []mirror {
+	var all []mirror
+	for _, word := range words {
+		if m, ok := parseMirror(word); ok {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 // parseMirror reads [HOST=]URL.
 func parseMirror(word string) (mirror, bool) {
 	of, address, given := strings.Cut(word, "=")
@@ -88,8 +99,15 @@ func parseMirror(word string) (mirror, bool) {
 	return mirror{of: of, host: u.Host, http: u.Scheme == "http", path: strings.Trim(u.Path, "/")}, true
 }
 
-// insecure reports whether a host may be spoken to over plain HTTP.
-func (s settings) insecure(host string) bool { return loopback(host) || s.named(host) }
+// insecure reports whether a host may be spoken to over plain HTTP, whatever is asked of it.
+func (s settings) insecure(host string) bool {
+	if loopback(host) || s.named(host) {
+		return true
+	}
+	conf, err := s.tables()
+	table := conf.Find(host)
+	return err == nil && table != nil && table.Insecure
+}
 
 // named reports whether the user has named a host as one without a proper certificate.
 func (s settings) named(host string) bool { return slices.Contains(s.plain, host) }
@@ -101,29 +119,4 @@ func loopback(host string) bool {
 	}
 	ip := net.ParseIP(strings.Trim(host, "[]"))
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
-}
-
-// registry is the registry at host. That plain HTTP may be tried does not mean that it is:
-// TLS is tried before.
-func (s settings) registry(host string) (name.Registry, error) {
-	var o []name.Option
-	if s.insecure(host) {
-		o = append(o, name.Insecure)
-	}
-	r, err := name.NewRegistry(host, o...)
-	if err != nil {
-		return name.Registry{}, fmt.Errorf("registry %s: %w", host, err)
-	}
-	return r, nil
-}
-
-// sources are the repositories that have what repo has, the preferred ones first, repo itself last.
-func (s settings) sources(repo repository) []repository {
-	var all []repository
-	for _, m := range s.mirrors {
-		if m.of == repo.host {
-			all = append(all, repository{m.host, strings.TrimPrefix(m.path+"/"+repo.path, "/")})
-		}
-	}
-	return append(all, repo)
 }

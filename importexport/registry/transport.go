@@ -28,21 +28,26 @@ const (
 // HTTP only where that may be.
 type guard struct {
 	host      string // of the registry
+	insecure  bool   // it may be spoken to without TLS
 	settings  settings
 	userAgent string
 	base      *http.Transport
 	plain     atomic.Bool // the registry has answered over plain HTTP
 }
 
-func newGuard(host string, s settings, userAgent string) (*guard, error) {
-	config, err := tlsConfig(filepath.Join(s.certs, host))
+func newGuard(e endpoint, s settings, userAgent string) (*guard, error) {
+	config, err := tlsConfig(filepath.Join(s.certs, e.host))
 	if err != nil {
 		return nil, err
 	}
-	config.InsecureSkipVerify = s.named(host)
-	return &guard{host: host, settings: s, userAgent: userAgent, base: &http.Transport{
+	dial := s.dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: dialTimeout}).DialContext
+	}
+	config.InsecureSkipVerify = e.insecure || s.named(e.host)
+	return &guard{host: e.apiHost(), insecure: e.insecure, settings: s, userAgent: userAgent, base: &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: dialTimeout}).DialContext,
+		DialContext:           dial,
 		TLSClientConfig:       config,
 		TLSHandshakeTimeout:   dialTimeout,
 		ResponseHeaderTimeout: headerTimeout,
@@ -61,12 +66,13 @@ func newGuard(host string, s settings, userAgent string) (*guard, error) {
 
 // RoundTrip implements [http.RoundTripper].
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme == "http" && !g.settings.insecure(req.URL.Host) {
-		return nil, &plainError{req.URL.Host}
+	host := req.URL.Host
+	if req.URL.Scheme == "http" && !(g.insecure && host == g.host) && !g.settings.insecure(host) {
+		return nil, &plainError{host}
 	}
 	req.Header.Set("User-Agent", g.userAgent)
 	resp, err := g.base.RoundTrip(req)
-	if err == nil && req.URL.Scheme == "http" && req.URL.Host == g.host {
+	if err == nil && req.URL.Scheme == "http" && host == g.host {
 		g.plain.Store(true)
 	}
 	return resp, err
