@@ -126,45 +126,63 @@ func TestCheck(t *testing.T) {
 		{"nothing", func(*damagedStore) {}, nil, nil, nil},
 		{
 			"blob", func(d *damagedStore) { d.change(d.s.cas.BlobPath(d.layers[3]), flip) },
-			[]string{"digest mismatch"}, []string{"put aside", "put aside"}, []ID{4},
+			[]string{"digest mismatch"},
+			[]string{"put aside", "put aside"},
+			[]ID{4},
 		},
 		{
 			"blob of a parent", func(d *damagedStore) { d.change(d.s.cas.BlobPath(d.layers[1]), flip) },
-			[]string{"digest mismatch"}, []string{"put aside", "put aside with 1 that stand on it"}, []ID{2, 3},
+			[]string{"digest mismatch"},
+			[]string{"put aside", "put aside with 1 that stand on it"},
+			[]ID{2, 3},
 		},
 		{
 			"cut blob", func(d *damagedStore) {
 				d.change(d.s.cas.BlobPath(d.layers[3]), func(b []byte) []byte { return b[:512] })
 			},
-			[]string{"digest mismatch", "container 4: damaged record: its layer"}, []string{"put aside", "put aside"}, []ID{4},
+			[]string{"digest mismatch", "container 4: damaged record: its layer"},
+			[]string{"put aside", "put aside"},
+			[]ID{4},
 		},
 		{
 			"lost blob", func(d *damagedStore) { d.remove(d.s.cas.BlobPath(d.layers[3])) },
-			[]string{"container 4: its layer sha256:"}, []string{"put aside"}, []ID{4},
+			[]string{"container 4: its layer sha256:"},
+			[]string{"put aside"},
+			[]ID{4},
 		},
 		{
 			"index", func(d *damagedStore) { d.change(d.index(4), flip) },
-			[]string{"index of layer sha256:"}, []string{"built again"}, nil,
+			[]string{"index of layer sha256:"},
+			[]string{"built again"},
+			nil,
 		},
 		{"lost index", func(d *damagedStore) { d.remove(d.index(2)) }, nil, nil, nil},
 		{
 			"merged index", func(d *damagedStore) { d.change(d.chained, flip) },
-			[]string{"merged index of 3 layers"}, []string{"built again"}, nil,
+			[]string{"merged index of 3 layers"},
+			[]string{"built again"},
+			nil,
 		},
 		{
 			"both indexes", func(d *damagedStore) {
 				d.change(d.chained, flip)
 				d.change(d.index(2), func([]byte) []byte { return nil })
 			},
-			[]string{"index of layer"}, []string{"built again", "built again"}, nil,
+			[]string{"index of layer"},
+			[]string{"built again", "built again"},
+			nil,
 		},
 		{
 			"record", func(d *damagedStore) { d.change(d.file(2, RecordFile), func(b []byte) []byte { return b[1:] }) },
-			[]string{"container 2: damaged record"}, []string{"put aside with 1 that stand on it"}, []ID{2, 3},
+			[]string{"container 2: damaged record"},
+			[]string{"put aside with 1 that stand on it"},
+			[]ID{2, 3},
 		},
 		{
 			"lost record", func(d *damagedStore) { d.remove(d.file(4, RecordFile)) },
-			[]string{"container 4: record.json: no such file"}, []string{"put aside"}, []ID{4},
+			[]string{"container 4: record.json: no such file"},
+			[]string{"put aside"},
+			[]ID{4},
 		},
 		{
 			"other chain", func(d *damagedStore) {
@@ -172,37 +190,53 @@ func TestCheck(t *testing.T) {
 					return bytes.ReplaceAll(b, []byte(`"chain":"sha256:`), []byte(`"chain":"sha256:00`))[:len(b)]
 				})
 			},
-			[]string{"container 3: damaged record"}, []string{"put aside"}, []ID{3},
+			[]string{"container 3: damaged record"},
+			[]string{"put aside"},
+			[]ID{3},
 		},
 		{
 			"record with a copy", func(d *damagedStore) { d.change(d.file(d.tail[7].ID, RecordFile), func([]byte) []byte { return nil }) },
-			[]string{"damaged record"}, []string{"restored from a copy"}, nil,
+			[]string{"damaged record"},
+			[]string{"restored from a copy"},
+			nil,
 		},
 		{
 			"record behind the copies", func(d *damagedStore) { d.remove(d.file(last(d), RecordFile)) },
-			[]string{"container 37: record.json: no such file"}, []string{"put aside"}, []ID{37},
+			[]string{"container 37: record.json: no such file"},
+			[]string{"put aside"},
+			[]ID{37},
 		},
 		{
 			"copies", func(d *damagedStore) { d.change(d.file(d.tail[30].ID, chainFile), flip) },
-			[]string{"container 36: chain.json"}, []string{"written again"}, nil,
+			[]string{"container 36: chain.json"},
+			[]string{"written again"},
+			nil,
 		},
 		{
 			"lost copies", func(d *damagedStore) { d.remove(d.file(d.tail[30].ID, chainFile)) },
-			[]string{"container 36: chain.json"}, []string{"written again"}, nil,
+			[]string{"container 36: chain.json"},
+			[]string{"written again"},
+			nil,
 		},
 		{
 			"place", func(d *damagedStore) { d.remove(d.s.idFile(2)) },
-			[]string{"container 2 cannot be found by its id"}, []string{"written again"}, nil,
+			[]string{"container 2 cannot be found by its id"},
+			[]string{"written again"},
+			nil,
 		},
 		{
 			"other place", func(d *damagedStore) { d.change(d.s.idFile(3), func([]byte) []byte { return []byte("0/1/3\n") }) },
-			[]string{"container 3 cannot be found by its id"}, []string{"written again"}, nil,
+			[]string{"container 3 cannot be found by its id"},
+			[]string{"written again"},
+			nil,
 		},
 		{
 			"name", func(d *damagedStore) {
 				d.change(d.s.path(keyPath(namesDir, "mine")), func([]byte) []byte { return []byte("3\nother") })
 			},
-			[]string{"name in names/"}, []string{"put aside"}, nil,
+			[]string{"name in names/"},
+			[]string{"put aside"},
+			nil,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
