@@ -1,5 +1,5 @@
 # make demo    builds plash and shows what it does
-# make test    runs the tests; make check runs linters, race tests and short fuzzing; make nightly takes an hour
+# make test    runs the tests; make check runs linters, race tests and short fuzzing; make nightly takes two hours
 # make install PREFIX=/usr/local DESTDIR=
 # make docs    writes the pages of the manual anew
 
@@ -11,7 +11,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # The program that "make build" makes.
 PLASH = bin/plash
 # How long each fuzz target runs in "make check".
-FUZZTIME ?= 5s
+FUZZTIME ?= 2s
 # What "make bench" measures (all, if empty), and how often.
 SUITES ?=
 ROUNDS ?= 5
@@ -56,10 +56,13 @@ test:
 	@scripts/deps test
 	@scripts/test ./...
 
-# An hour of random operations, by their seeds, on the union and on what it is held against.
+# An hour of random operations, by their seeds, on the union and on what it is held against; all
+# workloads on all backends; half a minute of fuzzing for each parser.
 nightly:
 	@scripts/deps test
 	PLASH_RANDOM_TIME=1h scripts/test -timeout 90m -run TestRandomOperations ./fusefs/union
+	PLASH_ALL_WORKLOADS=1 scripts/test -timeout 90m -run TestWorkloads ./cmd/plash
+	@scripts/fuzz 30s
 
 # What CI runs besides the tests.
 check: lint cross race fuzz
