@@ -204,6 +204,9 @@ func openWay(tb testing.TB, dir string) {
 // TestOpsAsUser has an ordinary user serve the union, on which that user works.
 func TestOpsAsUser(t *testing.T) {
 	needRoot(t)
+	if testing.Short() {
+		t.Skip("does one thing after the other, which cannot race")
+	}
 	const uid = 1000
 	give := func(dir string) {
 		must(t, exec.Command("chown", "-hR", fmt.Sprintf("%d:%d", uid, uid), dir).Run())
