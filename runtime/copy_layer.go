@@ -140,9 +140,7 @@ func supplyFor(way guestWay, root int, binds []bind) (*supplied, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := strings.TrimPrefix(guestProgram, "/")
-	put.note(name)
-	return put, makePath(root, name, false)
+	return put, put.makeFile(root, strings.TrimPrefix(guestProgram, "/"))
 }
 
 func (s *copyStep) putScript(root int) error {

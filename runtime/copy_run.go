@@ -74,7 +74,7 @@ func unshared(binds []bind, asked bool) error {
 	var lost []string
 	for _, b := range binds {
 		switch {
-		case b.Path == "/dev" || b.Path == resolvConf:
+		case b.canSupply():
 		case !b.Optional:
 			return &hintedError{
 				fmt.Errorf("mount %s: %w but by proot", b.Path, errNoMounts),

@@ -11,7 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const resolvConf = "/etc/resolv.conf"
+// Paths of which a copy can have something else.
+const (
+	devDir     = "/dev"
+	resolvConf = "/etc/resolv.conf"
+)
+
+// canSupply tells whether there is something to put in the place of a path.
+func (b bind) canSupply() bool { return b.Path == devDir || b.Path == resolvConf }
 
 // A supplied is what was put into a copy.
 type supplied struct {
@@ -63,6 +70,12 @@ func (s *supplied) all(root int, binds []bind, put func(root int, b bind, to str
 	return nil
 }
 
+// makeFile makes an empty file at a canonical path, besides.
+func (s *supplied) makeFile(root int, name string) error {
+	s.note(name)
+	return makePath(root, name, false)
+}
+
 // stead puts something in the place of a path that cannot be shared.
 func (s *supplied) stead(root int, b bind, to string, dir bool) error {
 	switch {
@@ -76,7 +89,7 @@ func (s *supplied) stead(root int, b bind, to string, dir bool) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if b.Path == "/dev" {
+	if b.Path == devDir {
 		return supplyDevices(fd)
 	}
 	return nil

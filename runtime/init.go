@@ -175,36 +175,14 @@ func (c *initConfig) makeRoot() error {
 		return fmt.Errorf("attach container to %s: %w", c.At, err)
 	}
 	if proc != nil {
-		err := mountProc(rootFD)
-		if proc.Optional && imageLacksPlace(err) {
-			proc.leaveOut(err)
-		} else if err != nil {
-			return fmt.Errorf("mount /proc in the container: %w", err)
+		if err := mountProc(rootFD, *proc); err != nil {
+			return err
 		}
 	}
 	if err := mountSources(rootFD, sources); err != nil {
 		return err
 	}
 	return enterRoot(rootFD)
-}
-
-// mountProc mounts a procfs of our pid namespace; where that is refused (in some
-// containers), the host's serves.
-func mountProc(root int) error {
-	dst, _, err := mountPoint(root, "/proc", true)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(dst)
-	if unix.Mount("proc", fdPath(dst), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "") == nil {
-		return nil
-	}
-	s, err := bind{Path: "/proc"}.open()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(s.fd)
-	return s.mount(root)
 }
 
 // reap waits for the command, and meanwhile for the processes whose parents

@@ -210,7 +210,7 @@ func (c *isolated) fitUser() error {
 func (c *isolated) outside(name string) bool {
 	for _, b := range c.binds {
 		for _, dir := range commandDirs(name, c.container.Env()) {
-			if within(filepath.Join(c.container.Dir(), dir), b.Path) || within(filepath.Join("/", dir), b.Path) {
+			if b.covers(filepath.Join(c.container.Dir(), dir)) || b.covers(filepath.Join("/", dir)) {
 				return true
 			}
 		}

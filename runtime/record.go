@@ -44,7 +44,7 @@ func (r *run) record(st *container.Store, id container.ID) {
 		return
 	}
 	for _, s := range r.sources {
-		if !s.cloned || !s.found {
+		if !s.repeatable() {
 			return // a place is to be made, or a warning given, at every run
 		}
 	}

@@ -60,7 +60,7 @@ func (p *recorder) step(s *step) bool {
 		replay.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH))
 	var shared []sharedPlace
 	for _, b := range c.Binds {
-		found, ok := findPlace(s.root.FD(), b)
+		found, ok := b.findPlace(s.root.FD())
 		switch {
 		case !ok:
 			return false
@@ -80,22 +80,6 @@ func (p *recorder) step(s *step) bool {
 	path, _ := lookupEnv(c.Env, "PATH")
 	p.Spawn(path, c.Argv, c.Env)
 	return true
-}
-
-// findPlace looks whether the host has something to share and the container a place for it. It is not ok
-// if the one who shares it had anything to say.
-func findPlace(root int, b bind) (found, ok bool) {
-	fi, err := os.Stat(b.source())
-	if err != nil {
-		return false, b.Optional
-	}
-	dst, err := openInside(root, b.Path, 0)
-	if err != nil {
-		return false, false
-	}
-	defer unix.Close(dst)
-	s := source{bind: b, dir: fi.IsDir()}
-	return true, s.fits(root, dst) == nil
 }
 
 // procfs makes a procfs of the pid namespace that it is made in.

@@ -1,0 +1,63 @@
+package runtime
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	dir := t.TempDir()
+	home := filepath.Join(dir, "home", "me")
+	outside := filepath.Join(dir, "outside")
+	for _, d := range []string{home, outside, filepath.Join(dir, "x", "y")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(dir, "x", "link")
+	if err := os.Symlink(outside, link); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		list []string
+		home string
+		want string // paths; "?" after optional ones
+	}{
+		{nil, home, ""},
+		{[]string{"", ""}, home, ""},
+		{[]string{"default"}, "/home/me", "/dev? /etc/resolv.conf? /home? /proc? /sys? /tmp?"},
+		{[]string{"default"}, "/root", "/dev? /etc/resolv.conf? /home? /proc? /root? /sys? /tmp?"},
+		{[]string{"default"}, "", "/dev? /etc/resolv.conf? /home? /proc? /sys? /tmp?"},
+		{[]string{"proc"}, "/", "/proc?"},
+		{[]string{"home"}, "relative", "/home?"},
+		{[]string{"host", "cgroup"}, home, "/home? /sys/fs/cgroup? /tmp?"},
+		{[]string{"sys", "cgroup"}, home, "/sys?"},
+		{[]string{"proc", "/etc", "/etc/", "//etc/../etc", "resolv"}, home, "/etc /proc?"},
+		{[]string{dir + "/x/y", dir + "/x"}, "", dir + "/x"},
+		{[]string{dir + "/x", link}, "", dir + "/x " + link}, // it leads out of the shared tree
+	}
+	for _, tt := range tests {
+		binds, err := parseMounts(tt.list, tt.home)
+		if err != nil {
+			t.Errorf("%q: %v", tt.list, err)
+			continue
+		}
+		var got []string
+		for _, b := range binds {
+			if b.Optional {
+				b.Path += "?"
+			}
+			got = append(got, b.Path)
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%q: %q, want %s", tt.list, got, tt.want)
+		}
+	}
+	for _, bad := range []string{"nosuchgroup", "/no/such/path", "/", "/etc/passwd/x", "./nothing"} {
+		if _, err := parseMounts([]string{bad}, ""); err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
