@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"runtime/bundle":           {"container"},
 	"runtime/hosttest":         {},
 	"runtime/rootemu":          {"overlay", "cas"},
+	"runtime/share":            {},
 	"overlay":                  {"cas", "mountfd", "replay"},
 	"overlay/copytree":         {"overlay", "cas"},
 	"overlay/treetest":         {},

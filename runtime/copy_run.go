@@ -11,6 +11,7 @@ import (
 
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // execInCopy is Exec in a copy.
@@ -70,11 +71,11 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 
 // unshared says what of the paths to be shared cannot be, where there is no mounting: all
 // but what can be put into a copy.
-func unshared(binds []bind, asked bool) error {
+func unshared(binds []share.Bind, asked bool) error {
 	var lost []string
 	for _, b := range binds {
 		switch {
-		case b.canSupply():
+		case b.CanSupply():
 		case !b.Optional:
 			return &hintedError{
 				fmt.Errorf("mount %s: %w but by proot", b.Path, errNoMounts),
@@ -92,7 +93,7 @@ func unshared(binds []bind, asked bool) error {
 
 // chroot becomes a command in a copy.
 func (r *run) chroot(c *copytree.Copy, argv []string) error {
-	if _, err := supply(int(c.Root().Fd()), r.binds); err != nil {
+	if _, err := share.Supply(int(c.Root().Fd()), r.binds); err != nil {
 		return err
 	}
 	if err := keepLock(c); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // initName is the name under which the program is started again to be the init
@@ -30,7 +31,7 @@ const (
 // An initConfig tells an init what to do.
 type initConfig struct {
 	At        string // where to attach the root: a directory of the host
-	Binds     []bind
+	Binds     []share.Bind
 	Argv, Env []string
 	Also      string // where else the command may be, as PATH
 	Dir       string // working directory; where it is not there, /
@@ -158,8 +159,8 @@ func (c *initConfig) makeRoot() error {
 	if err := makeSlave(); err != nil {
 		return err
 	}
-	var shared []bind
-	var proc *bind
+	var shared []share.Bind
+	var proc *share.Bind
 	for _, b := range c.Binds {
 		if b.Path == "/proc" {
 			proc = &b
@@ -167,7 +168,7 @@ func (c *initConfig) makeRoot() error {
 		}
 		shared = append(shared, b)
 	}
-	sources, err := openSources(shared)
+	sources, err := share.Open(shared)
 	if err != nil {
 		return err
 	}
@@ -175,11 +176,11 @@ func (c *initConfig) makeRoot() error {
 		return fmt.Errorf("attach container to %s: %w", c.At, err)
 	}
 	if proc != nil {
-		if err := mountProc(rootFD, *proc); err != nil {
+		if err := share.MountProc(rootFD, *proc); err != nil {
 			return err
 		}
 	}
-	if err := mountSources(rootFD, sources); err != nil {
+	if err := share.Mount(rootFD, sources); err != nil {
 		return err
 	}
 	return enterRoot(rootFD)

@@ -15,6 +15,7 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime/bundle"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // An isolated container is run by a stage in a mount, a pid and a cgroup namespace, and in a
@@ -29,7 +30,7 @@ type isolated struct {
 	single    bool   // there is one user
 	dir       string // a tmpfs
 	root      rootMount
-	binds     []bind
+	binds     []share.Bind
 	container bundle.Container
 }
 
@@ -210,7 +211,7 @@ func (c *isolated) fitUser() error {
 func (c *isolated) outside(name string) bool {
 	for _, b := range c.binds {
 		for _, dir := range commandDirs(name, c.container.Env()) {
-			if b.covers(filepath.Join(c.container.Dir(), dir)) || b.covers(filepath.Join("/", dir)) {
+			if b.Covers(filepath.Join(c.container.Dir(), dir)) || b.Covers(filepath.Join("/", dir)) {
 				return true
 			}
 		}
@@ -221,10 +222,10 @@ func (c *isolated) outside(name string) bool {
 // write writes the bundle into a directory.
 func (c *isolated) write(dir string) error {
 	for _, b := range c.binds {
-		if _, err := os.Stat(b.source()); err != nil {
-			continue // optional: parseMounts has seen the others
+		if _, err := os.Stat(b.HostPath()); err != nil {
+			continue // optional: [share.Parse] has seen the others
 		}
-		c.container.Binds = append(c.container.Binds, bundle.Bind{Path: b.Path, Source: b.source()})
+		c.container.Binds = append(c.container.Binds, bundle.Bind{Path: b.Path, Source: b.HostPath()})
 	}
 	return bundle.Write(dir, c.container)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // LayerOptions say what makes a layer: a script, or a command.
@@ -55,7 +56,7 @@ func (k *Kept) Close() { k.layers.Close() }
 const InputPath = "/.plash-input"
 
 // scriptMounts is what a script shares with the host. /proc is always there.
-var scriptMounts = []bind{
+var scriptMounts = []share.Bind{
 	{Path: "/dev", Optional: true},
 	{Path: "/etc/resolv.conf", Optional: true},
 	{Path: "/home", Optional: true},
@@ -279,7 +280,7 @@ func (s *step) prepareScript() (err error) {
 		}
 	}
 	if o.Input != "" {
-		c.Binds = append(c.Binds[:len(c.Binds):len(c.Binds)], bind{Path: InputPath, From: o.Input})
+		c.Binds = append(c.Binds[:len(c.Binds):len(c.Binds)], share.Bind{Path: InputPath, From: o.Input})
 	}
 	if o.Stderr == nil {
 		o.Stderr = os.Stderr

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ihucos/plash/runtime/share"
 )
 
 func sleepMicroseconds(n int) { time.Sleep(time.Duration(n) * time.Microsecond) }
@@ -33,7 +35,7 @@ func TestRunDefaultMounts(t *testing.T) {
 			continue
 		}
 		known := slices.ContainsFunc([]string{"/proc", "/sys", "/dev", "/tmp", "/home", "/etc/resolv.conf"}, func(p string) bool {
-			return bind{Path: p}.covers(f[4])
+			return share.Bind{Path: p}.Covers(f[4])
 		})
 		if !known && f[4] != "/" {
 			t.Errorf("unexpected mount: %s", line)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // proot(1) runs a program as if another directory were the root, by looking at all its
@@ -78,7 +79,7 @@ type guest struct {
 	proot string
 	copy  *copytree.Copy
 	dir   string // of the copy, where copy is nil
-	binds []bind
+	binds []share.Bind
 	fake  bool // let it seem to be root
 
 	cmd    *exec.Cmd
@@ -165,11 +166,11 @@ func prootEnv() []string {
 func (g *guest) shared() []string {
 	var paths []string
 	for _, b := range g.binds {
-		if _, err := os.Stat(b.source()); err != nil {
+		if _, err := os.Stat(b.HostPath()); err != nil {
 			continue
 		}
-		if strings.ContainsAny(b.source(), ":!") {
-			b.leaveOut(errors.New("proot does not take such a name"))
+		if strings.ContainsAny(b.HostPath(), ":!") {
+			b.LeaveOut(errors.New("proot does not take such a name"))
 			continue
 		}
 		if b.From != "" {

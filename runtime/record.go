@@ -12,6 +12,7 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // takeReplayVar takes what package replay says of itself out of the environment,
@@ -44,7 +45,7 @@ func (r *run) record(st *container.Store, id container.ID) {
 		return
 	}
 	for _, s := range r.sources {
-		if !s.repeatable() {
+		if !s.Repeatable() {
 			return // a place is to be made, or a warning given, at every run
 		}
 	}
@@ -182,7 +183,7 @@ func (p *recorder) empty(dir string) {
 }
 
 // absent demands that what the host did not have to share is still not there.
-func (p *recorder) absent(b bind, found []source) {
+func (p *recorder) absent(b share.Bind, found []share.Source) {
 	for _, s := range found {
 		if s.Path == b.Path {
 			return

@@ -13,6 +13,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // RunOptions say what [Exec] runs, and how.
@@ -21,7 +22,7 @@ type RunOptions struct {
 	// container's /etc/passwd, else /bin/sh.
 	Argv []string
 	// Mounts are the paths of the host to share, absolute or relative to the
-	// working directory, and names of [MountGroups]. Nil stands for "default"; an
+	// working directory, and names of [share.Groups]. Nil stands for "default"; an
 	// empty list, or one of empty strings, shares nothing.
 	Mounts []string
 	// Upper and Work name the upper and work directory of overlayfs, both or
@@ -106,8 +107,8 @@ type run struct {
 	upper, work string
 	at          string // where the root is attached
 	root        rootMount
-	binds       []bind
-	sources     []source // of the binds that the host has
+	binds       []share.Bind
+	sources     []share.Source // of the binds that the host has
 	wantPlan    bool
 	plan        *upperAttr // what a plan needs; nil if there will be none
 }
@@ -135,7 +136,7 @@ func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID,
 		if err := enterNamespace(); err != nil {
 			return err
 		}
-		if r.sources, err = openSources(r.binds); err != nil {
+		if r.sources, err = share.Open(r.binds); err != nil {
 			return err
 		}
 		if o.Upper == "" && o.Work == "" {
@@ -146,16 +147,16 @@ func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID,
 	if err != nil {
 		return err
 	}
-	return mountSources(r.root.FD(), r.sources)
+	return share.Mount(r.root.FD(), r.sources)
 }
 
 // runMounts is what a run shares with the host.
-func runMounts(list, env []string) ([]bind, error) {
+func runMounts(list, env []string) ([]share.Bind, error) {
 	if list == nil {
 		list = []string{"default"}
 	}
 	home, _ := lookupEnv(env, "HOME")
-	return parseMounts(list, home)
+	return share.Parse(list, home)
 }
 
 // workingDir is the caller's working directory by its real name; "" if it has
@@ -259,7 +260,7 @@ func (r *run) open(ctx context.Context, im *image, at string, o overlay.Options)
 // missing makes the mount points for binds that the container lacks, in a
 // directory to go below its layers. Memory gives a place for that: on the store's
 // disk, if that is an overlayfs, the directory would lie too deep for another one.
-func (im *image) missing(ctx context.Context, binds []bind, memory func() (string, error)) (below []string, err error) {
+func (im *image) missing(ctx context.Context, binds []share.Bind, memory func() (string, error)) (below []string, err error) {
 	m, err := im.look(ctx)
 	if err != nil {
 		return nil, err
@@ -268,7 +269,7 @@ func (im *image) missing(ctx context.Context, binds []bind, memory func() (strin
 	if m.FD() < 0 {
 		return nil, nil // before Linux 5.2: they are made in the upper directory
 	}
-	made, err := skeleton(m.FD(), binds, func() (string, error) {
+	made, err := share.Skeleton(m.FD(), binds, func() (string, error) {
 		dir, err := memory()
 		if err != nil {
 			return "", err

@@ -60,7 +60,7 @@ func (p *recorder) step(s *step) bool {
 		replay.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH))
 	var shared []sharedPlace
 	for _, b := range c.Binds {
-		found, ok := b.findPlace(s.root.FD())
+		found, ok := b.FindPlace(s.root.FD())
 		switch {
 		case !ok:
 			return false
@@ -68,7 +68,7 @@ func (p *recorder) step(s *step) bool {
 		case b.Path == "/proc":
 			shared = append(shared, sharedPlace{b.Path, p.procfs()})
 		default:
-			shared = append(shared, sharedPlace{b.Path, p.cloneTree(b.source())})
+			shared = append(shared, sharedPlace{b.Path, p.cloneTree(b.HostPath())})
 		}
 	}
 	p.Call(unix.SYS_MOVE_MOUNT, root.Arg(), replay.String(""), cwd(), replay.String(c.At), replay.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
@@ -103,7 +103,7 @@ func (p *recorder) cloneTree(path string) replay.Slot {
 		replay.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
 }
 
-// share puts a mount at its place in the container, as [source.mount] does.
+// share puts a mount at its place in the container, as [share.Mount] does.
 func (p *recorder) share(root replay.Slot, s sharedPlace) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	b := (*[unix.SizeofOpenHow]byte)(unsafe.Pointer(&how))

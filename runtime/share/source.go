@@ -1,4 +1,4 @@
-package runtime
+package share
 
 import (
 	"errors"
@@ -11,23 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A source is a shared path, opened on the host's side.
-type source struct {
-	bind
+// A Source is a shared path, opened on the host's side.
+type Source struct {
+	Bind
 	fd     int
 	dir    bool
 	cloned bool // fd is a detached copy of the mounts at the path
 	found  bool // mounted at a place that the image has
 }
 
-// repeatable tells whether what mounted the source would do so again: a copy of its mounts, moved
+// Repeatable tells whether what mounted the source would do so again: a copy of its mounts, moved
 // to a place that the image has.
-func (s source) repeatable() bool { return s.cloned && s.found }
+func (s Source) Repeatable() bool { return s.cloned && s.found }
 
-// openSources opens what is to be shared. This comes before the container's
-// root is attached anywhere, so that the root does not show in what it shares.
-func openSources(binds []bind) ([]source, error) {
-	sources := make([]source, 0, len(binds))
+// Open opens what is to be shared. This comes before the container's
+// root is attached anywhere, so that the root does not show in what it shares. [Mount]
+// closes the sources.
+func Open(binds []Bind) ([]Source, error) {
+	sources := make([]Source, 0, len(binds))
 	for _, b := range binds {
 		s, err := b.open()
 		if b.Optional && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)) {
@@ -42,7 +43,7 @@ func openSources(binds []bind) ([]source, error) {
 	return sources, nil
 }
 
-func closeSources(sources []source) {
+func closeSources(sources []Source) {
 	for _, s := range sources {
 		unix.Close(s.fd)
 	}
@@ -50,34 +51,34 @@ func closeSources(sources []source) {
 
 // open opens the path, as a detached copy of its mounts where the kernel can
 // make one.
-func (b bind) open() (source, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, b.source(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+func (b Bind) open() (Source, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, b.HostPath(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	cloned := err == nil
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
 		// Before Linux 5.2, or a seccomp filter that does not know it.
-		fd, err = unix.Open(b.source(), unix.O_PATH|unix.O_CLOEXEC, 0)
+		fd, err = unix.Open(b.HostPath(), unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
 	if err != nil {
-		return source{}, err
+		return Source{}, err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		unix.Close(fd)
-		return source{}, err
+		return Source{}, err
 	}
-	return source{bind: b, fd: fd, dir: st.Mode&unix.S_IFMT == unix.S_IFDIR, cloned: cloned}, nil
+	return Source{Bind: b, fd: fd, dir: st.Mode&unix.S_IFMT == unix.S_IFDIR, cloned: cloned}, nil
 }
 
-// mountSources puts the sources at their places in the container whose root is
-// the directory root, with everything that is mounted below them. Mount points
+// Mount puts the sources at their places in the container whose root is
+// the open directory root, with everything that is mounted below them. Mount points
 // are made where they are missing. The sources are closed.
-func mountSources(root int, sources []source) error {
+func Mount(root int, sources []Source) error {
 	defer closeSources(sources)
 	for i := range sources {
 		s := &sources[i]
 		err := s.mount(root)
 		if s.Optional && imageLacksPlace(err) {
-			s.leaveOut(err)
+			s.LeaveOut(err)
 			continue
 		}
 		if err != nil {
@@ -101,7 +102,7 @@ func imageLacksPlace(err error) bool {
 	return false
 }
 
-func (s *source) mount(root int) error {
+func (s *Source) mount(root int) error {
 	dst, made, err := mountPoint(root, s.Path, s.dir)
 	if err != nil {
 		return err
@@ -118,7 +119,7 @@ func (s *source) mount(root int) error {
 }
 
 // fits says why a file of a container is no place for the source.
-func (s *source) fits(root, dst int) error {
+func (s *Source) fits(root, dst int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(dst, &st); err != nil {
 		return err
@@ -143,20 +144,21 @@ func (s *source) fits(root, dst int) error {
 	return nil
 }
 
-// mountProc puts a procfs of our pid namespace at the place of b, /proc, in the container whose
-// root is the directory root; where that is refused (in some containers), the host's serves.
-func mountProc(root int, b bind) error {
+// MountProc puts a procfs of our pid namespace at the place of b, which is /proc, in the container
+// whose root is the open directory root; where that is refused (in some containers), the host's
+// serves.
+func MountProc(root int, b Bind) error {
 	err := b.mountProc(root)
 	switch {
 	case b.Optional && imageLacksPlace(err):
-		b.leaveOut(err)
+		b.LeaveOut(err)
 	case err != nil:
 		return fmt.Errorf("mount %s in the container: %w", b.Path, err)
 	}
 	return nil
 }
 
-func (b bind) mountProc(root int) error {
+func (b Bind) mountProc(root int) error {
 	dst, _, err := mountPoint(root, b.Path, true)
 	if err != nil {
 		return err
@@ -173,19 +175,19 @@ func (b bind) mountProc(root int) error {
 	return s.mount(root)
 }
 
-// findPlace looks whether the host has something to share and the container a place for it. It is
-// not ok if mounting it would have anything to say, or to make.
-func (b bind) findPlace(root int) (found, ok bool) {
-	fi, err := os.Stat(b.source())
+// FindPlace looks whether the host has something to share and the container, whose root is the open
+// directory root, a place for it. It is not ok if mounting it would have anything to say, or to make.
+func (b Bind) FindPlace(root int) (found, ok bool) {
+	fi, err := os.Stat(b.HostPath())
 	if err != nil {
 		return false, b.Optional
 	}
-	dst, err := openInside(root, b.Path, 0)
+	dst, err := OpenInside(root, b.Path, 0)
 	if err != nil {
 		return false, false
 	}
 	defer unix.Close(dst)
-	s := source{bind: b, dir: fi.IsDir()}
+	s := Source{Bind: b, dir: fi.IsDir()}
 	return true, s.fits(root, dst) == nil
 }
 

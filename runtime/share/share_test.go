@@ -1,6 +1,8 @@
-package runtime
+package share
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,7 +41,7 @@ func TestParse(t *testing.T) {
 		{[]string{dir + "/x", link}, "", dir + "/x " + link}, // it leads out of the shared tree
 	}
 	for _, tt := range tests {
-		binds, err := parseMounts(tt.list, tt.home)
+		binds, err := Parse(tt.list, tt.home)
 		if err != nil {
 			t.Errorf("%q: %v", tt.list, err)
 			continue
@@ -56,8 +58,28 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"nosuchgroup", "/no/such/path", "/", "/etc/passwd/x", "./nothing"} {
-		if _, err := parseMounts([]string{bad}, ""); err == nil || !strings.Contains(err.Error(), bad) {
+		if _, err := Parse([]string{bad}, ""); err == nil || !strings.Contains(err.Error(), bad) {
 			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// TestParseHint: who names a group that there is not is told those that there are.
+func TestParseHint(t *testing.T) {
+	_, err := Parse([]string{"default", "nosuchgroup"}, "")
+	var hinted interface{ Hint() string }
+	if !errors.As(err, &hinted) || hinted.Hint() != "the groups are cgroup, default, dev, home, host, proc, resolv, sys, tmp" {
+		t.Errorf("%v: hint %v", err, hinted)
+	}
+}
+
+// TestBindAsJSON: what one process of plash tells another is what that gets.
+func TestBindAsJSON(t *testing.T) {
+	for _, b := range []Bind{{Path: "/a"}, {Path: "/a", Optional: true}, {Path: "/a", From: "/b"}} {
+		text, err := json.Marshal(b)
+		var got Bind
+		if err = errors.Join(err, json.Unmarshal(text, &got)); err != nil || got != b {
+			t.Errorf("%+v: %+v, %v", b, got, err)
 		}
 	}
 }

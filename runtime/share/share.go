@@ -1,4 +1,18 @@
-package runtime
+// Package share gives a container what it has of the host: [Parse] turns a list of paths and
+// of [Groups] into [Bind]s, [Open] and [Mount] mount them in the container, and [Supply] puts
+// something in their place where nothing can be mounted.
+//
+// Invariants:
+//   - Paths inside a container are resolved inside it: an absolute symbolic link or a "..",
+//     whoever made it, never leads to the host.
+//   - Nothing is made in a directory that the host shares.
+//   - What is shared by default and has no place in an image, or is not on the host, is left out; what
+//     was asked for and cannot be shared is an error.
+//   - Every descriptor opened here is close-on-exec.
+//
+// It mounts in the mount namespace of the calling thread: to have a private one, and a root to
+// mount in, is for the caller. It keeps nothing from being written to what is shared.
+package share
 
 import (
 	"errors"
@@ -11,33 +25,34 @@ import (
 	"strings"
 )
 
-// A bind is a path of the host that a container shares, at the same place.
-type bind struct {
+// A Bind is a path of the host that a container shares, at the same place. It goes as JSON from one
+// process of plash to another.
+type Bind struct {
 	Path     string // absolute and clean
 	Optional bool   // left out where the host does not have it
 	From     string `json:",omitempty"` // what is bound there, if it is not the same path of the host
 }
 
-// source is the path on the host.
-func (b bind) source() string {
+// HostPath is the path on the host.
+func (b Bind) HostPath() string {
 	if b.From != "" {
 		return b.From
 	}
 	return b.Path
 }
 
-// covers tells whether a path of the container lies in what is shared.
-func (b bind) covers(path string) bool { return within(path, b.Path) }
+// Covers tells whether a path of the container lies in what is shared.
+func (b Bind) Covers(path string) bool { return within(path, b.Path) }
 
-// leaveOut tells the user that the container does without.
-func (b bind) leaveOut(err error) {
+// LeaveOut tells the user that the container does without.
+func (b Bind) LeaveOut(err error) {
 	fmt.Fprintf(os.Stderr, "plash: warning: %s is not shared with the container: %v\n", b.Path, err)
 }
 
-// MountGroups are the names that a list of shared paths may contain, with what
+// Groups are the names that a list of shared paths may contain, with what
 // they stand for; "~" is the home directory of the calling user. What the host
 // lacks of a group is left out.
-var MountGroups = map[string][]string{
+var Groups = map[string][]string{
 	"default": {"/proc", "/sys", "/dev", "/tmp", "/home", "~", "/etc/resolv.conf"},
 	"host":    {"/tmp", "/home"},
 	"home":    {"/home", "~"},
@@ -49,10 +64,10 @@ var MountGroups = map[string][]string{
 	"resolv":  {"/etc/resolv.conf"},
 }
 
-// parseMounts turns a list of paths and names of groups into what is to be
+// Parse turns a list of paths and names of groups into what is to be
 // bound, parents first. Empty elements are ignored; home may be "".
-func parseMounts(list []string, home string) ([]bind, error) {
-	var binds []bind
+func Parse(list []string, home string) ([]Bind, error) {
+	var binds []Bind
 	for _, item := range list {
 		switch {
 		case item == "":
@@ -67,14 +82,14 @@ func parseMounts(list []string, home string) ([]bind, error) {
 			if _, err := os.Stat(path); err != nil {
 				return nil, fmt.Errorf("mount %s: %w", item, underlying(err))
 			}
-			binds = append(binds, bind{Path: path})
-		case MountGroups[item] != nil:
-			for _, path := range MountGroups[item] {
+			binds = append(binds, Bind{Path: path})
+		case Groups[item] != nil:
+			for _, path := range Groups[item] {
 				if path == "~" {
 					path = home
 				}
 				if path = filepath.Clean(path); filepath.IsAbs(path) && path != "/" {
-					binds = append(binds, bind{Path: path, Optional: true})
+					binds = append(binds, Bind{Path: path, Optional: true})
 				}
 			}
 		default:
@@ -91,16 +106,16 @@ func (e *groupError) Unwrap() error { return e.error }
 
 // Hint says which groups there are.
 func (e *groupError) Hint() string {
-	return "the groups are " + strings.Join(slices.Sorted(maps.Keys(MountGroups)), ", ")
+	return "the groups are " + strings.Join(slices.Sorted(maps.Keys(Groups)), ", ")
 }
 
 // withoutNested drops what is shared already because something above it is, and
 // sorts parents first.
-func withoutNested(binds []bind) []bind {
-	slices.SortStableFunc(binds, func(a, b bind) int { return strings.Compare(a.Path, b.Path) })
-	var kept []bind
+func withoutNested(binds []Bind) []Bind {
+	slices.SortStableFunc(binds, func(a, b Bind) int { return strings.Compare(a.Path, b.Path) })
+	var kept []Bind
 	for _, b := range binds {
-		nested := slices.ContainsFunc(kept, func(above bind) bool {
+		nested := slices.ContainsFunc(kept, func(above Bind) bool {
 			return within(b.Path, above.Path) && (b.Path == above.Path || within(resolved(b.Path), resolved(above.Path)))
 		})
 		if !nested {
