@@ -3,9 +3,9 @@ package runtime
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -104,19 +104,20 @@ func (p program) exec(env []string) error {
 	return execError(p.argv[0], p.explain(err))
 }
 
-// Inside becomes a command in the root and working directory that it has already: a plan got
-// as far as that, and could not execute it. The words are the PATH of the image, or "", and the command.
-// It returns as [Exec] does.
-func Inside(words []string) error {
-	if len(words) < 2 {
-		return notStarted(errors.New("no command given"))
+// fork has the program started by forkExec, which does what [syscall.ForkExec] does. The error
+// is an [ExitError].
+func (p program) fork(
+	forkExec func(path string, argv []string, attr *syscall.ProcAttr) (int, error), attr *syscall.ProcAttr,
+) (pid int, err error) {
+	pid, err = forkExec(p.path, p.argv, attr)
+	if errors.Is(err, unix.ENOEXEC) {
+		sh := p.viaShell()
+		pid, err = forkExec(sh.path, sh.argv, attr)
 	}
-	env := os.Environ()
-	p, err := findProgram(words[1:], env, words[0])
 	if err != nil {
-		return err
+		return 0, execError(p.argv[0], p.explain(err))
 	}
-	return p.exec(env)
+	return pid, nil
 }
 
 // viaShell is what execvp(3) does for a file in no known format: a script
@@ -180,30 +181,4 @@ func shellOf(fd int, err error) string {
 		return fallback
 	}
 	return strings.TrimSpace(f[6])
-}
-
-// lookupEnv finds a variable; of several of one name the first, as getenv(3).
-func lookupEnv(env []string, name string) (string, bool) {
-	for _, v := range env {
-		if value, ok := strings.CutPrefix(v, name+"="); ok {
-			return value, true
-		}
-	}
-	return "", false
-}
-
-// setEnv gives a variable a value, in a new slice.
-func setEnv(env []string, name, value string) []string {
-	return append(unsetEnv(env, name), name+"="+value)
-}
-
-// unsetEnv leaves a variable out, in a new slice.
-func unsetEnv(env []string, name string) []string {
-	out := make([]string, 0, len(env)+1)
-	for _, v := range env {
-		if !strings.HasPrefix(v, name+"=") {
-			out = append(out, v)
-		}
-	}
-	return out
 }

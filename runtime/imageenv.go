@@ -26,18 +26,6 @@ func imageVars(im container.ImageConfig) []string {
 	})
 }
 
-// withVars adds variables that an environment does not have, in a new slice.
-func withVars(env, more []string) []string {
-	all := slices.Clone(env)
-	for _, v := range more {
-		name, _, _ := strings.Cut(v, "=")
-		if _, set := lookupEnv(env, name); !set {
-			all = append(all, v)
-		}
-	}
-	return all
-}
-
 // imagePath is the PATH of an image; "" if it has none.
 func imagePath(vars []string) string {
 	path, _ := lookupEnv(vars, "PATH")

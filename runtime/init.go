@@ -143,16 +143,7 @@ func (c *initConfig) fork() (pid int, err error) {
 	if c.emulator != nil {
 		forkExec = c.emulator.fork
 	}
-	attr := &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}}
-	pid, err = forkExec(p.path, p.argv, attr)
-	if errors.Is(err, unix.ENOEXEC) {
-		sh := p.viaShell()
-		pid, err = forkExec(sh.path, sh.argv, attr)
-	}
-	if err != nil {
-		return 0, execError(p.argv[0], p.explain(err))
-	}
-	return pid, nil
+	return p.fork(forkExec, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}})
 }
 
 func (c *initConfig) makeRoot() error {

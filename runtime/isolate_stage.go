@@ -184,10 +184,8 @@ func (c *isolated) find() error {
 	if err != nil {
 		return err
 	}
-	if b.Args, err = p.executable(); err != nil {
-		return execError(p.argv[0], err)
-	}
-	return nil
+	b.Args, err = p.commandLine()
+	return err
 }
 
 // fitUser fits the user into the namespace.

@@ -98,6 +98,21 @@ func (r *run) becomeUser() error {
 	return r.who.become()
 }
 
+// Inside becomes a command in the root and working directory that it has already: a plan got
+// as far as that, and could not execute it. The words are the PATH of the image, or "", and the command.
+// It returns as [Exec] does.
+func Inside(words []string) error {
+	if len(words) < 2 {
+		return notStarted(errors.New("no command given"))
+	}
+	env := os.Environ()
+	p, err := findProgram(words[1:], env, words[0])
+	if err != nil {
+		return err
+	}
+	return p.exec(env)
+}
+
 // A run is what Exec collects before it becomes the command.
 type run struct {
 	env         []string
