@@ -16,6 +16,7 @@ import (
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // Where nothing can be mounted, programs work in a copy of the container's tree, which is
@@ -62,7 +63,7 @@ func mountedOrCopied(mounted, copied func() error) error {
 	}
 	copyErr := copied()
 	if errors.Is(copyErr, errNoWay) {
-		return notStarted(&hintedError{err, waysOut()})
+		return program.NotStarted(&hintedError{err, waysOut()})
 	}
 	return copyErr
 }

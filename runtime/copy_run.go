@@ -11,6 +11,7 @@ import (
 
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
 
@@ -21,7 +22,7 @@ func execInCopy(ctx context.Context, st *container.Store, id container.ID, o Run
 	if errors.As(err, &end) {
 		return err
 	}
-	return notStarted(err)
+	return program.NotStarted(err)
 }
 
 func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOptions) (err error) {
@@ -61,7 +62,7 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 	r.vars = imageVars(config)
 	if way.proot != "" {
 		g := &guest{proot: way.proot, copy: c, binds: r.binds}
-		return g.run(inGuest{Argv: o.Argv, Env: withVars(r.env, r.vars), Also: imagePath(r.vars), Dir: r.dir, Umask: -1})
+		return g.run(inGuest{Argv: o.Argv, Env: program.FillEnv(r.env, r.vars), Also: imagePath(r.vars), Dir: r.dir, Umask: -1})
 	}
 	if o.Mounts == nil {
 		tellOnce(st.CAS(), "nothing can be mounted here, so that /proc, /sys, /tmp and /home are not shared with containers (an installed proot would do that)")
@@ -105,15 +106,15 @@ func (r *run) chroot(c *copytree.Copy, argv []string) error {
 	if err := r.becomeUser(); err != nil {
 		return err
 	}
-	env := withVars(r.env, r.vars)
+	env := program.FillEnv(r.env, r.vars)
 	if r.dir == "" || unix.Chdir(r.dir) != nil {
-		env = setEnv(env, "PWD", "/")
+		env = program.SetEnv(env, "PWD", "/")
 	}
-	p, err := findProgram(argv, env, imagePath(r.vars))
+	p, err := program.Find(argv, env, imagePath(r.vars))
 	if err != nil {
 		return err
 	}
-	return p.exec(env)
+	return p.Exec(env)
 }
 
 // enterCopy makes an open directory the root of this process.
@@ -137,12 +138,12 @@ func lookInCopy(ctx context.Context, st *container.Store, id container.ID, argv 
 		err = unix.Fchdir(int(c.Root().Fd()))
 	}
 	if err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
-	env := setEnv(os.Environ(), "PWD", c.Dir())
-	p, err := findProgram(argv, env, "")
+	env := program.SetEnv(os.Environ(), "PWD", c.Dir())
+	p, err := program.Find(argv, env, "")
 	if err != nil {
 		return err
 	}
-	return p.exec(env)
+	return p.Exec(env)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // A program in a container has the variables of its caller, and those of the image that the
@@ -28,7 +29,7 @@ func imageVars(im container.ImageConfig) []string {
 
 // imagePath is the PATH of an image; "" if it has none.
 func imagePath(vars []string) string {
-	path, _ := lookupEnv(vars, "PATH")
+	path, _ := program.LookupEnv(vars, "PATH")
 	return path
 }
 
@@ -38,9 +39,9 @@ func (s *step) adopt(im container.ImageConfig) {
 	c, vars := &s.config, imageVars(im)
 	switch {
 	case s.options.Script == "":
-		c.Env, c.Also = withVars(c.Env, vars), imagePath(vars)
+		c.Env, c.Also = program.FillEnv(c.Env, vars), imagePath(vars)
 	case s.options.Env == nil:
-		c.Env = withVars(vars, c.Env)
+		c.Env = program.FillEnv(vars, c.Env)
 		if path := imagePath(vars); path != "" {
 			c.keepPath(path)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
 
@@ -123,7 +124,7 @@ func (c *initConfig) fork() (pid int, err error) {
 		unix.Umask(c.Umask)
 	}
 	if c.Dir == "" || unix.Chdir(c.Dir) != nil {
-		c.Env = setEnv(c.Env, "PWD", "/")
+		c.Env = program.SetEnv(c.Env, "PWD", "/")
 	}
 	argv := c.Argv
 	if c.HasScript {
@@ -135,7 +136,7 @@ func (c *initConfig) fork() (pid int, err error) {
 		}
 		argv = append(argv, fmt.Sprintf("/proc/%s/fd/%d", me, scriptIn))
 	}
-	p, err := findProgram(argv, c.Env, c.Also)
+	p, err := program.Find(argv, c.Env, c.Also)
 	if err != nil {
 		return 0, err
 	}
@@ -143,7 +144,7 @@ func (c *initConfig) fork() (pid int, err error) {
 	if c.emulator != nil {
 		forkExec = c.emulator.fork
 	}
-	return p.fork(forkExec, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}})
+	return p.Fork(forkExec, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}})
 }
 
 func (c *initConfig) makeRoot() error {

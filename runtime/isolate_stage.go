@@ -15,6 +15,7 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime/bundle"
+	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
 
@@ -34,7 +35,7 @@ type isolated struct {
 	container bundle.Container
 }
 
-// run runs the container. The error is nil, a [CommandError], an [ExitError], or says what
+// run runs the container. The error is nil, a [CommandError], an [program.ExitError], or says what
 // went wrong before there was a command. Told tells of signals.
 func (c *isolated) run(ctx context.Context, st *container.Store, id container.ID, told *json.Decoder) (err error) {
 	c.container = bundle.Container{Name: fmt.Sprintf("plash-%d", id), UserNamespace: inUserNamespace(), Term: os.Getenv("TERM")}
@@ -167,7 +168,7 @@ func (c *isolated) choose(root int) (err error) {
 	}
 	b.Args = bundle.Command(b.Image, c.Argv)
 	if len(b.Args) == 0 {
-		b.Args = []string{loginShellIn(root)}
+		b.Args = []string{program.ShellIn(root)}
 	}
 	return c.fitUser()
 }
@@ -180,11 +181,11 @@ func (c *isolated) find() error {
 	if c.outside(b.Args[0]) {
 		return nil
 	}
-	p, err := findProgram(b.Args, b.Env(), "")
+	p, err := program.Find(b.Args, b.Env(), "")
 	if err != nil {
 		return err
 	}
-	b.Args, err = p.commandLine()
+	b.Args, err = p.CommandLine()
 	return err
 }
 
@@ -208,7 +209,7 @@ func (c *isolated) fitUser() error {
 // is not there yet.
 func (c *isolated) outside(name string) bool {
 	for _, b := range c.binds {
-		for _, dir := range commandDirs(name, c.container.Env()) {
+		for _, dir := range program.Dirs(name, c.container.Env()) {
 			if b.Covers(filepath.Join(c.container.Dir(), dir)) || b.Covers(filepath.Join("/", dir)) {
 				return true
 			}

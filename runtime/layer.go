@@ -15,6 +15,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
 
@@ -67,7 +68,7 @@ var scriptMounts = []share.Bind{
 // RunLayer runs a script or a command on a container, in a pid namespace of its
 // own, and returns what it changed as a layer that is not published yet.
 //
-// The error wraps [*CommandError] if the command failed, [*ExitError] if it could
+// The error wraps [*CommandError] if the command failed, [*program.ExitError] if it could
 // not be started, [*InterruptError] if SIGINT, SIGQUIT, SIGTERM or SIGHUP ended the
 // work. SIGINT and SIGQUIT are left to a command that runs on our terminal. Whatever
 // happens, no process of the command survives RunLayer or this process.
@@ -270,7 +271,7 @@ const scriptVar = "PLASH_SCRIPT"
 func (s *step) prepareScript() (err error) {
 	o, c := &s.options, &s.config
 	if c.Env == nil {
-		c.Env = []string{"PATH=" + defaultPath, "HOME=/root"}
+		c.Env = []string{"PATH=" + program.DefaultPath, "HOME=/root"}
 	}
 	c.Dir, c.Umask = "/", 0o022
 	c.Binds = scriptMounts

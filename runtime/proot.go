@@ -17,6 +17,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
 
@@ -153,7 +154,7 @@ func (g *guest) start(c inGuest, stdio ...*os.File) error {
 
 // prootEnv is what proot itself needs to know: the command's variables are not for it.
 func prootEnv() []string {
-	env := []string{"PATH=" + defaultPath}
+	env := []string{"PATH=" + program.DefaultPath}
 	for _, v := range os.Environ() {
 		if strings.HasPrefix(v, "PROOT_") || strings.HasPrefix(v, "TMPDIR=") {
 			env = append(env, v)

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // guestName is the first argument of this program where it runs inside of proot. Alone
@@ -38,12 +40,12 @@ func maybeGuest() {
 		err = json.NewDecoder(socket).Decode(&c)
 	}
 	if err != nil {
-		os.Exit(codeNotStarted) // who asked is gone
+		os.Exit(program.CodeNotStarted) // who asked is gone
 	}
 	status := json.NewEncoder(socket)
 	o := c.command(socket, func(pid int) error { return status.Encode(guestStatus{Pid: pid}) })
 	if err := status.Encode(guestStatus{Outcome: &o}); err != nil {
-		os.Exit(codeNotStarted)
+		os.Exit(program.CodeNotStarted)
 	}
 	os.Exit(0)
 }
@@ -65,7 +67,7 @@ func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
 		unix.Umask(c.Umask)
 	}
 	if c.Dir == "" || unix.Chdir(c.Dir) != nil {
-		c.Env = setEnv(c.Env, "PWD", "/")
+		c.Env = program.SetEnv(c.Env, "PWD", "/")
 	}
 	proc, err := os.OpenRoot("/proc")
 	if err == nil && c.Alone {

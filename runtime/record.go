@@ -12,17 +12,18 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
 
 // takeReplayVar takes what package replay says of itself out of the environment,
 // and tells whether a plan for the next run is wanted.
 func (r *run) takeReplayVar() bool {
-	switch value, set := lookupEnv(r.env, replay.Var); {
+	switch value, set := program.LookupEnv(r.env, replay.Var); {
 	case !set:
 		return replay.Supported
 	case value == replay.Stale:
-		r.env = unsetEnv(r.env, replay.Var)
+		r.env = program.UnsetEnv(r.env, replay.Var)
 		return true
 	}
 	return false
@@ -119,7 +120,7 @@ func (p *recorder) guard(r *run, root *overlay.Mount) {
 		p.sameUser()
 	}
 	for _, name := range []string{BackendVar, "HOME"} {
-		value, set := lookupEnv(r.env, name)
+		value, set := program.LookupEnv(r.env, name)
 		p.Env(name, value, set)
 	}
 	// Another version may do something else.

@@ -13,6 +13,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
 
@@ -43,7 +44,7 @@ func (o *RunOptions) plain() bool {
 // terminal, descriptors and working directory of the caller, with another root
 // filesystem, and with the variables of the image that the caller does not have. Where the working directory is not there, it is / and PWD says so.
 //
-// It returns only if that did not work, with an [ExitError], or, where the caller may not
+// It returns only if that did not work, with an [program.ExitError], or, where the caller may not
 // mount, when a process that it started in his place has ended, with an [EndError]; the calling
 // process should then end, as its thread may be in another mount namespace.
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
@@ -65,24 +66,24 @@ func execHere(ctx context.Context, st *container.Store, id container.ID, o RunOp
 		if r.root != nil {
 			err = errors.Join(err, r.root.Close())
 		}
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
 	r.record(st, id)
 	if err := enterRoot(r.root.FD()); err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
 	if err := r.becomeUser(); err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
-	env := withVars(r.env, r.vars)
+	env := program.FillEnv(r.env, r.vars)
 	if r.dir == "" || unix.Chdir(r.dir) != nil {
-		env = setEnv(env, "PWD", "/")
+		env = program.SetEnv(env, "PWD", "/")
 	}
-	p, err := findProgram(o.Argv, env, imagePath(r.vars))
+	p, err := program.Find(o.Argv, env, imagePath(r.vars))
 	if err != nil {
 		return err
 	}
-	return p.exec(env)
+	return p.Exec(env)
 }
 
 // becomeUser gives up what the command is not to have.
@@ -103,14 +104,14 @@ func (r *run) becomeUser() error {
 // It returns as [Exec] does.
 func Inside(words []string) error {
 	if len(words) < 2 {
-		return notStarted(errors.New("no command given"))
+		return program.NotStarted(errors.New("no command given"))
 	}
 	env := os.Environ()
-	p, err := findProgram(words[1:], env, words[0])
+	p, err := program.Find(words[1:], env, words[0])
 	if err != nil {
 		return err
 	}
-	return p.exec(env)
+	return p.Exec(env)
 }
 
 // A run is what Exec collects before it becomes the command.
@@ -170,7 +171,7 @@ func runMounts(list, env []string) ([]share.Bind, error) {
 	if list == nil {
 		list = []string{"default"}
 	}
-	home, _ := lookupEnv(env, "HOME")
+	home, _ := program.LookupEnv(env, "HOME")
 	return share.Parse(list, home)
 }
 

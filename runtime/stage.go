@@ -19,6 +19,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // Who may not mount does so in a user namespace of his own. A Go program has threads from
@@ -181,7 +182,7 @@ var passed = []os.Signal{
 }
 
 // becomeStaged is Exec and WithMount by a stage. It returns an [EndError] when the command
-// has ended, or an [ExitError].
+// has ended, or an [program.ExitError].
 func becomeStaged(c stageConfig) error {
 	goruntime.LockOSThread()
 	keepIgnored()
@@ -194,7 +195,7 @@ func becomeStaged(c stageConfig) error {
 	defer signal.Stop(signals)
 	s, err := startStage(asSelf, unix.SIGKILL, stageFiles{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, c)
 	if err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
 	pid := s.cmd.Process.Pid
 	go func() {
@@ -207,15 +208,15 @@ func becomeStaged(c stageConfig) error {
 	}()
 	state, err := waitWithStops(pid)
 	if err != nil {
-		return notStarted(errors.Join(err, s.close()))
+		return program.NotStarted(errors.Join(err, s.close()))
 	}
 	o, failed, err := s.told()
 	if err = errors.Join(err, s.close()); err != nil {
-		return notStarted(fmt.Errorf("wait for the command: %w", err))
+		return program.NotStarted(fmt.Errorf("wait for the command: %w", err))
 	}
 	switch {
 	case failed:
-		return notStarted(o.err())
+		return program.NotStarted(o.err())
 	case state.Signaled():
 		return &EndError{Code: 128 + int(state.Signal()), Signal: state.Signal()}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // staged is what this process was told, if it is a stage: then it is in namespaces of plash's
@@ -91,12 +92,12 @@ func maybeStage() {
 	var c stageConfig
 	c.told = json.NewDecoder(files[0])
 	if err := c.told.Decode(&c); err != nil {
-		os.Exit(codeNotStarted) // the parent is gone, or knows better
+		os.Exit(program.CodeNotStarted) // the parent is gone, or knows better
 	}
 	staged = &c
 	err := c.do(files[2])
 	if err := json.NewEncoder(files[1]).Encode(outcomeOf(err)); err != nil {
-		os.Exit(codeNotStarted)
+		os.Exit(program.CodeNotStarted)
 	}
 	os.Exit(0)
 }

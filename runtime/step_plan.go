@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // errAgain says that something in the plan of an init did not work, and that nothing was run.
@@ -77,7 +78,7 @@ func (p *recorder) step(s *step) bool {
 	}
 	p.enter(root)
 	p.Call(unix.SYS_UMASK, replay.Number(c.Umask))
-	path, _ := lookupEnv(c.Env, "PATH")
+	path, _ := program.LookupEnv(c.Env, "PATH")
 	p.Spawn(path, c.Argv, c.Env)
 	return true
 }

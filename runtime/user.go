@@ -10,6 +10,8 @@ import (
 
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // An identity is a user to give a command back to.
@@ -22,13 +24,13 @@ type identity struct {
 
 // sudoIdentity is who called sudo; nil if root was not reached through it.
 func sudoIdentity(env []string) (*identity, error) {
-	uidText, ok := lookupEnv(env, "SUDO_UID")
+	uidText, ok := program.LookupEnv(env, "SUDO_UID")
 	if !ok || os.Geteuid() != 0 {
 		return nil, nil
 	}
-	gidText, _ := lookupEnv(env, "SUDO_GID")
+	gidText, _ := program.LookupEnv(env, "SUDO_GID")
 	who := &identity{}
-	who.name, _ = lookupEnv(env, "SUDO_USER")
+	who.name, _ = program.LookupEnv(env, "SUDO_USER")
 	for _, v := range []struct {
 		name, text string
 		id         *int
@@ -64,7 +66,7 @@ func (who *identity) environ(env []string) []string {
 		{"HOME", who.home}, {"SHELL", who.shell}, {"USER", who.name}, {"LOGNAME", who.name},
 	} {
 		if v[1] != "" {
-			env = setEnv(env, v[0], v[1])
+			env = program.SetEnv(env, v[0], v[1])
 		}
 	}
 	return env

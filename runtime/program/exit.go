@@ -1,13 +1,13 @@
-package runtime
+package program
 
 import "errors"
 
 // Exit codes of a command that did not come to run, by the convention of env(1)
 // and chroot(1).
 const (
-	codeNotStarted    = 125 // plash failed before
-	codeCannotExecute = 126 // found, but cannot be executed
-	codeNotFound      = 127
+	CodeNotStarted    = 125 // plash failed before
+	CodeCannotExecute = 126 // found, but cannot be executed
+	CodeNotFound      = 127
 )
 
 // An ExitError says why a command was not started, with the exit code for it.
@@ -22,11 +22,11 @@ func (e *ExitError) Unwrap() error { return e.Err }
 // ExitCode is the code that a program reporting the error ends with.
 func (e *ExitError) ExitCode() int { return e.Code }
 
-// notStarted makes an [ExitError] of an error that is none yet.
-func notStarted(err error) error {
+// NotStarted makes an [ExitError] of an error that is none yet.
+func NotStarted(err error) error {
 	var exit *ExitError
 	if errors.As(err, &exit) {
 		return err
 	}
-	return &ExitError{Code: codeNotStarted, Err: err}
+	return &ExitError{Code: CodeNotStarted, Err: err}
 }
