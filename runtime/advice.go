@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,41 +25,17 @@ func subordinateIDs() Mechanism {
 		return m
 	}
 	uid := os.Geteuid()
-	ids, err := subordinate(uid)
-	if err == nil {
-		m.Works = true
-		for _, r := range ids.uids {
-			m.Detail += fmt.Sprintf(" %d-%d", r.HostID, r.HostID+r.Size-1)
-		}
-		m.Detail = strings.TrimSpace(m.Detail)
+	uids, _, err := subordinate(uid)
+	if err != nil {
+		m.Detail, m.Hint = strings.TrimPrefix(err.Error(), errNoSubIDs.Error()+": "), subordinateHint(uid)
 		return m
 	}
-	m.Detail = strings.TrimPrefix(err.Error(), errNoSubIDs.Error()+": ")
-	if _, missing := exec.LookPath(newUIDMap); missing != nil {
-		m.Hint = "sudo apt-get install uidmap"
-		return m
+	m.Works = true
+	for _, r := range uids {
+		m.Detail += fmt.Sprintf(" %d-%d", r.HostID, r.HostID+r.Size-1)
 	}
-	name := fmt.Sprint(uid)
-	if u, err := user.LookupUid(uid); err == nil {
-		name = u.Name
-	}
-	m.Hint = fmt.Sprintf("sudo usermod --add-subuids %[1]s --add-subgids %[1]s %[2]s", freeRange(), name)
+	m.Detail = strings.TrimSpace(m.Detail)
 	return m
-}
-
-// freeRange is a range of ids that no one has in the files of subordinate ids.
-func freeRange() string {
-	first := int64(100000)
-	for _, file := range []string{subUIDFile, subGIDFile} {
-		ranges, err := user.ParseSubIDFile(file)
-		if err != nil {
-			continue
-		}
-		for _, r := range ranges {
-			first = max(first, r.SubID+r.Count)
-		}
-	}
-	return fmt.Sprintf("%d-%d", first, first+65535)
 }
 
 // sysctl reads a kernel setting, "" if the kernel does not have it.

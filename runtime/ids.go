@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -69,12 +68,12 @@ func mapsFor(as mapping) (idMaps, error) {
 		return idMaps{uids: own(uid, uid), gids: own(gid, gid), flat: true}, nil
 	}
 	m := idMaps{uids: own(0, uid), gids: own(0, gid), flat: true}
-	sub, err := subordinate(uid)
+	uids, gids, err := subordinate(uid)
 	if err != nil {
 		return m, err
 	}
-	m.uids = append(m.uids, sub.uids...)
-	m.gids = append(m.gids, sub.gids...)
+	m.uids = append(m.uids, uids...)
+	m.gids = append(m.gids, gids...)
 	m.setgroups, m.helper = true, true
 	return m, nil
 }
@@ -88,65 +87,32 @@ func same(present []user.IDMap) []syscall.SysProcIDMap {
 	return maps
 }
 
-// Files that give users further ids: subuid(5), subgid(5).
-const (
-	subUIDFile = "/etc/subuid"
-	subGIDFile = "/etc/subgid"
-)
-
-// maxSubordinate is how many ids a namespace gets beyond the caller's own: with them, it has
-// all that a user of 16 bits can be.
-const maxSubordinate = 65535
-
-// errNoSubIDs is wrapped by the reasons for which a user has no subordinate ids.
-var errNoSubIDs = errors.New("no subordinate ids")
-
-// subordinate gives the ids that a user has besides his own, as ids from 1 on.
-func subordinate(uid int) (idMaps, error) {
-	for _, program := range []string{newUIDMap, newGIDMap} {
-		if _, err := exec.LookPath(program); err != nil {
-			return idMaps{}, fmt.Errorf("%w: %s is not installed (package uidmap)", errNoSubIDs, program)
-		}
-	}
-	name := ""
-	if u, err := user.LookupUid(uid); err == nil {
-		name = u.Name
-	}
-	var m idMaps
-	for _, f := range []struct {
-		path string
-		into *[]syscall.SysProcIDMap
-	}{{subUIDFile, &m.uids}, {subGIDFile, &m.gids}} {
-		// Both files have users by name or by number.
-		ranges, err := user.ParseSubIDFileFilter(f.path, func(s user.SubID) bool {
-			return s.Name == strconv.Itoa(uid) || name != "" && s.Name == name
-		})
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return idMaps{}, fmt.Errorf("%w: read %s: %w", errNoSubIDs, f.path, err)
-		}
-		next := 1
-		for _, r := range ranges {
-			size := min(int(r.Count), maxSubordinate+1-next)
-			if size > 0 {
-				*f.into = append(*f.into, syscall.SysProcIDMap{ContainerID: next, HostID: int(r.SubID), Size: size})
-				next += size
-			}
-		}
-		if next == 1 {
-			return idMaps{}, fmt.Errorf("%w: %s has none for user %d", errNoSubIDs, f.path, uid)
-		}
-	}
-	return m, nil
+// withoutSubordinate are maps with the caller's own ids alone.
+func (m idMaps) withoutSubordinate() idMaps {
+	m.uids, m.gids, m.helper, m.setgroups = m.uids[:1], m.gids[:1], false, false
+	return m
 }
 
-// Programs that write maps with subordinate ids, and check them: newuidmap(1).
-const (
-	newUIDMap = "newuidmap"
-	newGIDMap = "newgidmap"
-)
+// apply has a process begin in a user namespace with these ids, and with all capabilities in there
+// also after execve(2). When it is started, its maps are to be written: see [idMaps.write].
+func (m *idMaps) apply(attr *syscall.SysProcAttr) {
+	if m.none {
+		return
+	}
+	attr.Cloneflags |= unix.CLONE_NEWUSER
+	attr.AmbientCaps = allCapabilities()
+	if !m.helper {
+		attr.UidMappings, attr.GidMappings = m.uids, m.gids
+		attr.GidMappingsEnableSetgroups = m.setgroups
+	}
+}
 
-// write has the maps of a process' namespace written.
+// write has the maps of a namespace written that apply could not have written by the process'
+// parent. The process is in there already, and has to wait for it. The error wraps errNoSubIDs.
 func (m *idMaps) write(pid int) error {
+	if !m.helper {
+		return nil
+	}
 	for _, w := range []struct {
 		program string
 		maps    []syscall.SysProcIDMap
@@ -158,56 +124,6 @@ func (m *idMaps) write(pid int) error {
 		if out, err := exec.Command(w.program, args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%w: %s: %w: %s", errNoSubIDs, w.program, err, bytes.TrimSpace(out))
 		}
-	}
-	return nil
-}
-
-// hasCapabilities tells whether this process has all these capabilities, effective, in its
-// user namespace.
-func hasCapabilities(caps ...uint) bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&header, &data[0]) != nil {
-		return false
-	}
-	for _, c := range caps {
-		if data[c/32].Effective&(1<<(c%32)) == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// allCapabilities are those of the running kernel.
-func allCapabilities() []uintptr {
-	last := unix.CAP_LAST_CAP
-	if b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err == nil {
-		if n, err := strconv.Atoi(string(bytes.TrimSpace(b))); err == nil {
-			last = n
-		}
-	}
-	caps := make([]uintptr, last+1)
-	for i := range caps {
-		caps[i] = uintptr(i)
-	}
-	return caps
-}
-
-// dropInheritance lets the capabilities of this thread end with its next execve(2), unless
-// it is root: what a stage may do is not for the commands that it runs.
-func dropInheritance() error {
-	err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: before Linux 4.3
-		return fmt.Errorf("drop ambient capabilities: %w", err)
-	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return fmt.Errorf("drop inheritable capabilities: %w", err)
-	}
-	data[0].Inheritable, data[1].Inheritable = 0, 0
-	if err := unix.Capset(&header, &data[0]); err != nil {
-		return fmt.Errorf("drop inheritable capabilities: %w", err)
 	}
 	return nil
 }

@@ -276,7 +276,7 @@ func TestIsolateUser(t *testing.T) {
 	w := newWorld(t)
 	single := false
 	if os.Geteuid() != 0 {
-		_, err := subordinate(os.Geteuid())
+		_, _, err := subordinate(os.Geteuid())
 		single = err != nil
 	}
 	onEngines(t, func(t *testing.T, engine string) {

@@ -80,8 +80,7 @@ func startStage(as mapping, death syscall.Signal, files stageFiles, c stageConfi
 	s, err := startWith(maps, death, files, c)
 	if errors.Is(err, errNoSubIDs) {
 		// They are set up for this user, and yet do not work.
-		maps.uids, maps.gids, maps.helper, maps.setgroups = maps.uids[:1], maps.gids[:1], false, false
-		s, err = startWith(maps, death, files, c)
+		s, err = startWith(maps.withoutSubordinate(), death, files, c)
 	}
 	if err != nil {
 		return nil, errors.Join(err, subErr)
@@ -114,21 +113,12 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 	if c.Isolated != nil {
 		s.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP
 	}
-	if !maps.none {
-		s.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
-		s.cmd.SysProcAttr.AmbientCaps = allCapabilities()
-	}
-	if !maps.helper && !maps.none {
-		s.cmd.SysProcAttr.UidMappings, s.cmd.SysProcAttr.GidMappings = maps.uids, maps.gids
-		s.cmd.SysProcAttr.GidMappingsEnableSetgroups = maps.setgroups
-	}
+	maps.apply(s.cmd.SysProcAttr)
 	if err := s.start(configOut, statusIn, files.tar); err != nil {
-		return nil, errors.Join(maps.refused(err), s.close())
+		return nil, errors.Join(refused(maps, err), s.close())
 	}
-	if maps.helper {
-		if err := maps.write(s.cmd.Process.Pid); err != nil {
-			return nil, errors.Join(err, s.kill(), s.close())
-		}
+	if err := maps.write(s.cmd.Process.Pid); err != nil {
+		return nil, errors.Join(err, s.kill(), s.close())
 	}
 	// A stage that is gone already says more by its end.
 	_ = s.tell(c)
@@ -136,8 +126,8 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 }
 
 // refused says why there is no stage, from the error of forking it.
-func (m *idMaps) refused(err error) error {
-	if m.none {
+func refused(maps idMaps, err error) error {
+	if maps.none {
 		return &hintedError{fmt.Errorf("make namespaces: %w", err), "`plash-doctor` says what works here"}
 	}
 	err = fmt.Errorf("make user namespace: %w", err)
