@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"runtime":                  {"overlay", "fusefs", "container", "cas", "replay"},
 	"runtime/bundle":           {"container"},
 	"runtime/hosttest":         {},
+	"runtime/ids":              {"runtime/program"},
 	"runtime/program":          {"runtime/bundle", "replay"},
 	"runtime/rootemu":          {"overlay", "cas"},
 	"runtime/share":            {},

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/runtime/ids"
 )
 
 // userNamespaces says whether the caller can have one to mount in.
@@ -20,14 +22,14 @@ func userNamespaces(refused error) Mechanism {
 // subordinateIDs says whether builds have all ids that an image may have.
 func subordinateIDs() Mechanism {
 	m := Mechanism{Name: "subordinate ids"}
-	if hasCapabilities(unix.CAP_SETUID, unix.CAP_SETGID) {
+	if ids.HasCapabilities(unix.CAP_SETUID, unix.CAP_SETGID) {
 		m.Works, m.Detail = true, "this process may map ids itself"
 		return m
 	}
 	uid := os.Geteuid()
-	uids, _, err := subordinate(uid)
+	uids, _, err := ids.Subordinate(uid)
 	if err != nil {
-		m.Detail, m.Hint = strings.TrimPrefix(err.Error(), errNoSubIDs.Error()+": "), subordinateHint(uid)
+		m.Detail, m.Hint = strings.TrimPrefix(err.Error(), ids.ErrNoSubordinate.Error()+": "), ids.SubordinateHint(uid)
 		return m
 	}
 	m.Works = true

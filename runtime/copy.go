@@ -16,6 +16,7 @@ import (
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/ids"
 	"github.com/ihucos/plash/runtime/program"
 )
 
@@ -88,7 +89,7 @@ type guestWay struct {
 // findWay finds the way into copies: for builds, what changes owners as they are wanted.
 func findWay(s *cas.Store, build bool) (guestWay, error) {
 	forced := os.Getenv(BackendVar)
-	mayChroot := hasCapabilities(unix.CAP_SYS_CHROOT)
+	mayChroot := ids.HasCapabilities(unix.CAP_SYS_CHROOT)
 	switch {
 	case forced == "copy" && mayChroot, build && mayChroot && forced != "proot":
 		return guestWay{}, nil

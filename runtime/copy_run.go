@@ -11,6 +11,7 @@ import (
 
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/ids"
 	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
@@ -32,11 +33,11 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 	r := &run{env: os.Environ()}
 	r.takeReplayVar()
 	if o.DeescalateSudo {
-		if r.who, err = sudoIdentity(r.env); err != nil {
+		if r.who, err = ids.SudoCaller(r.env); err != nil {
 			return err
 		}
 		if r.who != nil {
-			r.env = r.who.environ(r.env)
+			r.env = r.who.Environ(r.env)
 		}
 	}
 	if r.binds, err = runMounts(o.Mounts, r.env); err != nil {
@@ -47,7 +48,7 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 	if err != nil {
 		return err
 	}
-	if way.proot != "" && r.who != nil && hasCapabilities(unix.CAP_SYS_CHROOT) {
+	if way.proot != "" && r.who != nil && ids.HasCapabilities(unix.CAP_SYS_CHROOT) {
 		way.proot = "" // a user could not come to the copy
 	}
 	if way.proot == "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime/bundle"
+	"github.com/ihucos/plash/runtime/ids"
 	"github.com/ihucos/plash/runtime/program"
 )
 
@@ -43,9 +44,9 @@ func Isolate(ctx context.Context, st *container.Store, id container.ID, o Isolat
 	if err != nil {
 		return program.NotStarted(err)
 	}
-	as := asCaller
+	as := ids.AsCaller
 	if needsStage() {
-		as = asRoot
+		as = ids.AsRoot
 	}
 	goruntime.LockOSThread()
 	defer goruntime.UnlockOSThread()

@@ -15,6 +15,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/ids"
 	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
@@ -131,7 +132,7 @@ func Reclaim(s *cas.Store) error {
 	done := make(chan error, 1)
 	go func() {
 		goruntime.LockOSThread()
-		st, err := startStage(asRoot, unix.SIGKILL, stageFiles{stderr: os.Stderr}, stageConfig{Store: s.Dir(), Clean: true})
+		st, err := startStage(ids.AsRoot, unix.SIGKILL, stageFiles{stderr: os.Stderr}, stageConfig{Store: s.Dir(), Clean: true})
 		if st == nil {
 			done <- err
 			return

@@ -16,6 +16,7 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/ids"
 	"github.com/ihucos/plash/runtime/program"
 )
 
@@ -156,7 +157,7 @@ func withMountHere(ctx context.Context, st *container.Store, id container.ID, ar
 		return program.NotStarted(err)
 	}
 	if staged != nil {
-		if err := dropInheritance(); err != nil {
+		if err := ids.DropInheritance(); err != nil {
 			return program.NotStarted(err)
 		}
 	}

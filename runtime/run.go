@@ -13,6 +13,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/ids"
 	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
@@ -89,14 +90,14 @@ func execHere(ctx context.Context, st *container.Store, id container.ID, o RunOp
 // becomeUser gives up what the command is not to have.
 func (r *run) becomeUser() error {
 	if staged != nil {
-		if err := dropInheritance(); err != nil {
+		if err := ids.DropInheritance(); err != nil {
 			return err
 		}
 	}
 	if r.who == nil {
 		return nil
 	}
-	return r.who.become()
+	return r.who.Become()
 }
 
 // Inside becomes a command in the root and working directory that it has already: a plan got
@@ -117,9 +118,9 @@ func Inside(words []string) error {
 // A run is what Exec collects before it becomes the command.
 type run struct {
 	env         []string
-	vars        []string  // of the image
-	who         *identity // nil: stay who we are
-	dir         string    // working directory; "" if it has no name
+	vars        []string      // of the image
+	who         *ids.Identity // nil: stay who we are
+	dir         string        // working directory; "" if it has no name
 	upper, work string
 	at          string // where the root is attached
 	root        rootMount
@@ -132,12 +133,12 @@ type run struct {
 // prepare makes the container's root in a mount namespace of this thread.
 func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
 	if o.DeescalateSudo {
-		who, err := sudoIdentity(r.env)
+		who, err := ids.SudoCaller(r.env)
 		if err != nil {
 			return err
 		}
 		if r.who = who; who != nil {
-			r.env = who.environ(r.env)
+			r.env = who.Environ(r.env)
 		}
 	}
 	var err error

@@ -19,6 +19,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/ids"
 	"github.com/ihucos/plash/runtime/program"
 )
 
@@ -34,7 +35,7 @@ const stageName = "plash-stage"
 type stageConfig struct {
 	Store string
 	ID    container.ID
-	Flat  bool // see idMaps
+	Flat  bool // see [ids.Maps]
 	// Single says that there is one user in the namespace.
 	Single bool
 	// One of these is what to do.
@@ -51,7 +52,7 @@ type stageConfig struct {
 }
 
 // needsStage tells whether this process cannot mount as it is.
-func needsStage() bool { return !hasCapabilities(unix.CAP_SYS_ADMIN) }
+func needsStage() bool { return !ids.HasCapabilities(unix.CAP_SYS_ADMIN) }
 
 // ErrNoNamespaces is wrapped by errors about hosts that let the caller have no user namespace
 // to mount in.
@@ -75,12 +76,12 @@ func (s *stage) tell(more any) error { return json.NewEncoder(s.config).Encode(m
 
 // startStage starts a stage. The calling goroutine is locked to its thread: Pdeathsig is
 // sent when the thread ends that forked.
-func startStage(as mapping, death syscall.Signal, files stageFiles, c stageConfig) (*stage, error) {
-	maps, subErr := mapsFor(as)
+func startStage(as ids.Mapping, death syscall.Signal, files stageFiles, c stageConfig) (*stage, error) {
+	maps, subErr := ids.For(as)
 	s, err := startWith(maps, death, files, c)
-	if errors.Is(err, errNoSubIDs) {
+	if errors.Is(err, ids.ErrNoSubordinate) {
 		// They are set up for this user, and yet do not work.
-		s, err = startWith(maps.withoutSubordinate(), death, files, c)
+		s, err = startWith(maps.WithoutSubordinate(), death, files, c)
 	}
 	if err != nil {
 		return nil, errors.Join(err, subErr)
@@ -88,8 +89,8 @@ func startStage(as mapping, death syscall.Signal, files stageFiles, c stageConfi
 	return s, nil
 }
 
-func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfig) (_ *stage, err error) {
-	c.Flat, c.Single = maps.flat, maps.single()
+func startWith(maps ids.Maps, death syscall.Signal, files stageFiles, c stageConfig) (_ *stage, err error) {
+	c.Flat, c.Single = maps.Flat, maps.Single()
 	exe, err := ownProgram()
 	if err != nil {
 		return nil, err
@@ -113,11 +114,11 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 	if c.Isolated != nil {
 		s.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP
 	}
-	maps.apply(s.cmd.SysProcAttr)
+	maps.Apply(s.cmd.SysProcAttr)
 	if err := s.start(configOut, statusIn, files.tar); err != nil {
 		return nil, errors.Join(refused(maps, err), s.close())
 	}
-	if err := maps.write(s.cmd.Process.Pid); err != nil {
+	if err := maps.Write(s.cmd.Process.Pid); err != nil {
 		return nil, errors.Join(err, s.kill(), s.close())
 	}
 	// A stage that is gone already says more by its end.
@@ -126,8 +127,8 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 }
 
 // refused says why there is no stage, from the error of forking it.
-func refused(maps idMaps, err error) error {
-	if maps.none {
+func refused(maps ids.Maps, err error) error {
+	if maps.None {
 		return &hintedError{fmt.Errorf("make namespaces: %w", err), "`plash-doctor` says what works here"}
 	}
 	err = fmt.Errorf("make user namespace: %w", err)
@@ -183,7 +184,7 @@ func becomeStaged(c stageConfig) error {
 		}
 	}
 	defer signal.Stop(signals)
-	s, err := startStage(asSelf, unix.SIGKILL, stageFiles{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, c)
+	s, err := startStage(ids.AsSelf, unix.SIGKILL, stageFiles{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, c)
 	if err != nil {
 		return program.NotStarted(err)
 	}
@@ -309,7 +310,7 @@ func layerStaged(ctx context.Context, st *container.Store, parent container.ID, 
 	go func() {
 		goruntime.LockOSThread()
 		var startErr error
-		s, startErr = startStage(asRoot, unix.SIGTERM, files, stageConfig{Store: st.CAS().Dir(), ID: parent, Layer: c})
+		s, startErr = startStage(ids.AsRoot, unix.SIGTERM, files, stageConfig{Store: st.CAS().Dir(), ID: parent, Layer: c})
 		done <- errors.Join(startErr, tarIn.Close())
 		if startErr != nil {
 			return

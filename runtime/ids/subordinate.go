@@ -1,4 +1,4 @@
-package runtime
+package ids
 
 import (
 	"errors"
@@ -21,15 +21,15 @@ const (
 // all that a user of 16 bits can be.
 const maxSubordinate = 65535
 
-// errNoSubIDs is wrapped by the reasons for which a user has no subordinate ids.
-var errNoSubIDs = errors.New("no subordinate ids")
+// ErrNoSubordinate is wrapped by the reasons for which a user has no subordinate ids.
+var ErrNoSubordinate = errors.New("no subordinate ids")
 
-// subordinate gives the ids that a user has besides his own, as ids from 1 on. The error
-// wraps errNoSubIDs.
-func subordinate(uid int) (uids, gids []syscall.SysProcIDMap, err error) {
+// Subordinate gives the ids that a user has besides his own, as ids from 1 on. The error
+// wraps [ErrNoSubordinate].
+func Subordinate(uid int) (uids, gids []syscall.SysProcIDMap, err error) {
 	for _, program := range []string{newUIDMap, newGIDMap} {
 		if _, err := exec.LookPath(program); err != nil {
-			return nil, nil, fmt.Errorf("%w: %s is not installed (package uidmap)", errNoSubIDs, program)
+			return nil, nil, fmt.Errorf("%w: %s is not installed (package uidmap)", ErrNoSubordinate, program)
 		}
 	}
 	name := ""
@@ -45,7 +45,7 @@ func subordinate(uid int) (uids, gids []syscall.SysProcIDMap, err error) {
 			return s.Name == strconv.Itoa(uid) || name != "" && s.Name == name
 		})
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, nil, fmt.Errorf("%w: read %s: %w", errNoSubIDs, f.path, err)
+			return nil, nil, fmt.Errorf("%w: read %s: %w", ErrNoSubordinate, f.path, err)
 		}
 		next := 1
 		for _, r := range ranges {
@@ -56,7 +56,7 @@ func subordinate(uid int) (uids, gids []syscall.SysProcIDMap, err error) {
 			}
 		}
 		if next == 1 {
-			return nil, nil, fmt.Errorf("%w: %s has none for user %d", errNoSubIDs, f.path, uid)
+			return nil, nil, fmt.Errorf("%w: %s has none for user %d", ErrNoSubordinate, f.path, uid)
 		}
 	}
 	return uids, gids, nil
@@ -68,8 +68,8 @@ const (
 	newGIDMap = "newgidmap"
 )
 
-// subordinateHint says how a user who has no subordinate ids gets some.
-func subordinateHint(uid int) string {
+// SubordinateHint says how a user who has no subordinate ids gets some.
+func SubordinateHint(uid int) string {
 	if _, missing := exec.LookPath(newUIDMap); missing != nil {
 		return "sudo apt-get install uidmap"
 	}

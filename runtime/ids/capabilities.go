@@ -1,4 +1,4 @@
-package runtime
+package ids
 
 import (
 	"bytes"
@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hasCapabilities tells whether this process has all these capabilities, effective, in its
+// HasCapabilities tells whether this process has all these capabilities, effective, in its
 // user namespace.
-func hasCapabilities(caps ...uint) bool {
+func HasCapabilities(caps ...uint) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if unix.Capget(&header, &data[0]) != nil {
@@ -41,9 +41,9 @@ func allCapabilities() []uintptr {
 	return caps
 }
 
-// dropInheritance lets the capabilities of this thread end with its next execve(2), unless
+// DropInheritance lets the capabilities of this thread end with its next execve(2), unless
 // it is root: what a stage may do is not for the commands that it runs.
-func dropInheritance() error {
+func DropInheritance() error {
 	err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: before Linux 4.3
 		return fmt.Errorf("drop ambient capabilities: %w", err)
