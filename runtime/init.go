@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -13,6 +12,7 @@ import (
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/replay"
 	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/reaper"
 	"github.com/ihucos/plash/runtime/share"
 )
 
@@ -96,7 +96,7 @@ func stepInit() outcome {
 	if err != nil {
 		return outcomeOf(err)
 	}
-	st := reap(pid)
+	st := await(pid)
 	if c.emulator != nil {
 		if err := c.emulator.finish(); err != nil {
 			return outcomeOf(err)
@@ -178,21 +178,14 @@ func (c *initConfig) makeRoot() error {
 	return enterRoot(rootFD)
 }
 
-// reap waits for the command, and meanwhile for the processes whose parents
-// have left them to the init.
-func reap(command int) outcome {
-	for {
-		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, 0, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return outcome{Failure: fmt.Sprintf("wait for the command: %v", err)}
-		case pid != command:
-		case ws.Signaled():
-			return outcome{Signal: syscall.Signal(ws.Signal())}
-		default:
-			return outcome{Code: ws.ExitStatus()}
-		}
+// await waits for the end of the command, and meanwhile of what has been left to the init.
+func await(command int) outcome {
+	status, err := reaper.Wait(command)
+	switch {
+	case err != nil:
+		return outcome{Failure: err.Error()}
+	case status.Signaled():
+		return outcome{Signal: status.Signal()}
 	}
+	return outcome{Code: status.ExitStatus()}
 }

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/handover"
 	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
@@ -25,46 +24,6 @@ import (
 // system calls. It ignores signals, tells of a command's end by a signal only in words, and
 // waits for all processes that the command has left. So the command is started by this
 // program once more, inside, which tells outside how it ended.
-
-// errNoProot is wrapped where proot cannot be used.
-var errNoProot = errors.New("no proot")
-
-// findProot looks for proot, and tries it once in a boot and store.
-func findProot(s *cas.Store) (string, error) {
-	path, err := exec.LookPath("proot")
-	if err != nil {
-		return "", fmt.Errorf("%w: it is not installed", errNoProot)
-	}
-	n := readCopyNotes(s)
-	works, known := n.Proot[path]
-	if !known {
-		if works, err = tryProot(s, path); err != nil {
-			return "", err
-		}
-		n.Proot[path] = works
-		n.write(s)
-	}
-	if !works {
-		return "", fmt.Errorf("%w: %s does not work here", errNoProot, path)
-	}
-	return path, nil
-}
-
-// tryProot runs this program in an empty directory.
-func tryProot(s *cas.Store, path string) (works bool, err error) {
-	exe, err := ownPath()
-	if err != nil {
-		return false, err
-	}
-	empty, err := s.Scratch("proot")
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, empty.Remove()) }()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return exec.CommandContext(ctx, path, "-r", empty.Path(), "-w", "/", "-b", exe+":"+guestProgram, guestProgram, guestName).Run() == nil, nil
-}
 
 // ownPath is where this program lies, which proot wants to know.
 func ownPath() (string, error) {
@@ -116,7 +75,7 @@ func (g *guest) start(c inGuest, stdio ...*os.File) error {
 	if err != nil {
 		return err
 	}
-	ours, theirs, err := socketPair()
+	ours, theirs, err := handover.Pair()
 	if err != nil {
 		return fmt.Errorf("start proot: %w", err)
 	}
@@ -142,12 +101,12 @@ func (g *guest) start(c inGuest, stdio ...*os.File) error {
 		// SIGQUIT, which a terminal sends to a group, makes proot kill the command.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
-	if err := startWithFiles(g.cmd, theirs, lock); err != nil {
+	if err := handover.Start(g.cmd, theirs, lock); err != nil {
 		return errors.Join(fmt.Errorf("start proot: %w", err), ours.Close(), g.words.Close())
 	}
 	c.Group = unix.Getpgrp()
 	// A guest that is gone already says more by its end.
-	_ = sendFiles(ours, stdio)
+	_ = handover.Send(ours, stdio)
 	_ = json.NewEncoder(ours).Encode(c)
 	return nil
 }
@@ -221,4 +180,13 @@ func (g *guest) ended() error {
 		err = fmt.Errorf("%w: %s", err, line)
 	}
 	return fmt.Errorf("run the command under %s: %w", filepath.Base(g.proot), err)
+}
+
+// memoryFile makes a file that has no name.
+func memoryFile(what string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(what, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make file in memory: %w", err)
+	}
+	return os.NewFile(uintptr(fd), what), nil
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"strconv"
+	goruntime "runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ihucos/plash/runtime/handover"
 	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/reaper"
 )
 
 // guestName is the first argument of this program where it runs inside of proot. Alone
@@ -26,16 +28,10 @@ func maybeGuest() {
 	if len(os.Args) != 4 {
 		os.Exit(0)
 	}
-	var files [2]*os.File // as guest.start has them; the last is a lock to be held
-	for i := range files {
-		if fd, err := strconv.Atoi(os.Args[i+2]); err == nil && fd >= 0 {
-			unix.CloseOnExec(fd)
-			files[i] = os.NewFile(uintptr(fd), "guest")
-		}
-	}
+	files := handover.Taken(os.Args[2:], "guest") // two, as start has them; the last is a lock to be held
 	socket := files[0]
 	var c inGuest
-	err := receiveFiles(socket, 3)
+	err := handover.Receive(socket, 3)
 	if err == nil {
 		err = json.NewDecoder(socket).Decode(&c)
 	}
@@ -47,6 +43,7 @@ func maybeGuest() {
 	if err := status.Encode(guestStatus{Outcome: &o}); err != nil {
 		os.Exit(program.CodeNotStarted)
 	}
+	goruntime.KeepAlive(files)
 	os.Exit(0)
 }
 
@@ -71,13 +68,12 @@ func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
 	}
 	proc, err := os.OpenRoot("/proc")
 	if err == nil && c.Alone {
-		err = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+		err = reaper.Adopt()
 	}
 	if err != nil {
 		return outcomeOf(err)
 	}
-	i := &initConfig{Argv: c.Argv, Env: c.Env, Also: c.Also, Umask: -1, Dir: "."}
-	pid, err := i.fork()
+	pid, err := c.fork()
 	if err != nil {
 		return outcomeOf(err)
 	}
@@ -90,11 +86,19 @@ func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}()
-	o := reap(pid)
+	o := await(pid)
 	if c.Alone {
-		if err := killDescendants(proc); err != nil && !o.failed() {
+		if err := reaper.KillDescendants(proc); err != nil && !o.failed() {
 			return outcomeOf(err)
 		}
 	}
 	return o
+}
+
+func (c *inGuest) fork() (pid int, err error) {
+	p, err := program.Find(c.Argv, c.Env, c.Also)
+	if err != nil {
+		return 0, err
+	}
+	return p.Fork(syscall.ForkExec, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}})
 }

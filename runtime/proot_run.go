@@ -1,13 +1,59 @@
 package runtime
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/cas"
 )
+
+// errNoProot is wrapped where proot cannot be used.
+var errNoProot = errors.New("no proot")
+
+// findProot looks for proot, and tries it once in a boot and store.
+func findProot(s *cas.Store) (string, error) {
+	path, err := exec.LookPath("proot")
+	if err != nil {
+		return "", fmt.Errorf("%w: it is not installed", errNoProot)
+	}
+	n := readCopyNotes(s)
+	works, known := n.Proot[path]
+	if !known {
+		if works, err = tryProot(s, path); err != nil {
+			return "", err
+		}
+		n.Proot[path] = works
+		n.write(s)
+	}
+	if !works {
+		return "", fmt.Errorf("%w: %s does not work here", errNoProot, path)
+	}
+	return path, nil
+}
+
+// tryProot runs this program in an empty directory.
+func tryProot(s *cas.Store, path string) (works bool, err error) {
+	exe, err := ownPath()
+	if err != nil {
+		return false, err
+	}
+	empty, err := s.Scratch("proot")
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, empty.Remove()) }()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return exec.CommandContext(ctx, path, "-r", empty.Path(), "-w", "/", "-b", exe+":"+guestProgram, guestProgram, guestName).Run() == nil, nil
+}
 
 // run runs the command of a run, passes signals on, and returns an [EndError] when it has
 // ended. What it leaves behind goes on under proot, which keeps the copy.

@@ -19,6 +19,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/handover"
 	"github.com/ihucos/plash/runtime/ids"
 	"github.com/ihucos/plash/runtime/program"
 )
@@ -143,7 +144,7 @@ func refused(maps ids.Maps, err error) error {
 // start forks.
 func (s *stage) start(files ...*os.File) error {
 	s.cmd.Args = []string{stageName}
-	return startWithFiles(s.cmd, files...)
+	return handover.Start(s.cmd, files...)
 }
 
 func (s *stage) close() error { return errors.Join(s.config.Close(), s.status.Close()) }
