@@ -120,9 +120,9 @@ func chroot() Mechanism {
 	return m
 }
 
-// proot looks for the program that stands in where there are neither mounts nor namespaces,
+// prootProgram looks for the program that stands in where there are neither mounts nor namespaces,
 // and is of no use where there are.
-func proot(better bool) Mechanism {
+func prootProgram(better bool) Mechanism {
 	m := Mechanism{Name: "proot"}
 	path, err := exec.LookPath("proot")
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/proot"
 	"github.com/ihucos/plash/runtime/share"
 )
 
@@ -141,7 +142,7 @@ func supplyFor(way guestWay, root int, binds []share.Bind) (*share.Supplied, err
 	if err != nil {
 		return nil, err
 	}
-	return put, put.MakeFile(root, strings.TrimPrefix(guestProgram, "/"))
+	return put, put.MakeFile(root, strings.TrimPrefix(proot.Self, "/"))
 }
 
 func (s *copyStep) putScript(root int) error {

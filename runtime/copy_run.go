@@ -13,6 +13,7 @@ import (
 	"github.com/ihucos/plash/overlay/copytree"
 	"github.com/ihucos/plash/runtime/ids"
 	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/proot"
 	"github.com/ihucos/plash/runtime/share"
 )
 
@@ -62,8 +63,8 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 	}
 	r.vars = imageVars(config)
 	if way.proot != "" {
-		g := &guest{proot: way.proot, copy: c, binds: r.binds}
-		return g.run(inGuest{Argv: o.Argv, Env: program.FillEnv(r.env, r.vars), Also: imagePath(r.vars), Dir: r.dir, Umask: -1})
+		g := &proot.Guest{Proot: way.proot, Dir: c.Dir(), Lock: c.Lock(), Binds: r.binds}
+		return runGuest(g, proot.Command{Argv: o.Argv, Env: program.FillEnv(r.env, r.vars), Also: imagePath(r.vars), Dir: r.dir, Umask: -1})
 	}
 	if o.Mounts == nil {
 		tellOnce(st.CAS(), "nothing can be mounted here, so that /proc, /sys, /tmp and /home are not shared with containers (an installed proot would do that)")

@@ -100,7 +100,7 @@ func Examine(ctx context.Context, s *cas.Store) (_ *Host, err error) {
 		h.add(fusermount())
 	}
 	h.add(chroot())
-	h.add(proot(inside != nil))
+	h.add(prootProgram(inside != nil))
 	if inside == nil {
 		inside = nothing(refused)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/replay"
 	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/proot"
 	"github.com/ihucos/plash/runtime/reaper"
 	"github.com/ihucos/plash/runtime/share"
 )
@@ -55,7 +56,7 @@ type initConfig struct {
 func MaybeInit() {
 	fusefs.MaybeServe()
 	maybeStage()
-	maybeGuest()
+	proot.MaybeInside()
 	maybePrepare()
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return

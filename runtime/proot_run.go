@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/runtime/proot"
 )
 
 // errNoProot is wrapped where proot cannot be used.
@@ -39,25 +39,19 @@ func findProot(s *cas.Store) (string, error) {
 	return path, nil
 }
 
-// tryProot runs this program in an empty directory.
+// tryProot tries proot with a directory of the store.
 func tryProot(s *cas.Store, path string) (works bool, err error) {
-	exe, err := ownPath()
-	if err != nil {
-		return false, err
-	}
 	empty, err := s.Scratch("proot")
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, empty.Remove()) }()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return exec.CommandContext(ctx, path, "-r", empty.Path(), "-w", "/", "-b", exe+":"+guestProgram, guestProgram, guestName).Run() == nil, nil
+	return proot.Try(path, empty.Path())
 }
 
-// run runs the command of a run, passes signals on, and returns an [EndError] when it has
+// runGuest runs the command of a run, passes signals on, and returns an [EndError] when it has
 // ended. What it leaves behind goes on under proot, which keeps the copy.
-func (g *guest) run(c inGuest) error {
+func runGuest(g *proot.Guest, c proot.Command) error {
 	signals := make(chan os.Signal, 16)
 	for _, sig := range passed {
 		if !signal.Ignored(sig) {
@@ -65,10 +59,10 @@ func (g *guest) run(c inGuest) error {
 		}
 	}
 	defer signal.Stop(signals)
-	if err := g.start(c, os.Stdin, os.Stdout, os.Stderr); err != nil {
+	if err := g.Start(c, os.Stdin, os.Stdout, os.Stderr); err != nil {
 		return err
 	}
-	said := g.listen()
+	said := g.Listen()
 	pid := 0
 	var early []syscall.Signal // that came before there was a command
 	for {
@@ -85,9 +79,11 @@ func (g *guest) run(c inGuest) error {
 		case s, ok := <-said:
 			switch {
 			case !ok:
-				return g.ended()
-			case s.Outcome != nil:
-				return endOf(*s.Outcome)
+				return g.Ended()
+			case s.End != nil && s.End.Failure != "":
+				return guestOutcome(s.End).err()
+			case s.End != nil:
+				return &EndError{Code: s.End.Code, Signal: s.End.Signal}
 			}
 			pid = s.Pid
 			for _, n := range early {
@@ -97,28 +93,25 @@ func (g *guest) run(c inGuest) error {
 	}
 }
 
-// endOf is the error about a command that has ended, or was not started.
-func endOf(o outcome) error {
-	if o.Failure != "" {
-		return o.err()
-	}
-	return &EndError{Code: o.Code, Signal: o.Signal}
+// guestOutcome is what a guest tells, as an outcome.
+func guestOutcome(e *proot.End) outcome {
+	return outcome{Failure: e.Failure, Code: e.Code, Signal: e.Signal}
 }
 
 // commandInGuest runs the command of a step under proot, where it seems to be root.
 func (c *initConfig) commandInGuest(tracer chan<- int) outcome {
-	g := &guest{proot: c.Guest.Proot, dir: c.Guest.Dir, binds: c.Binds, fake: os.Geteuid() != 0}
-	err := g.start(inGuest{Argv: c.Argv, Env: c.Env, Also: c.Also, Dir: c.Dir, Umask: c.Umask, Alone: true}, os.Stdin, os.Stdout, os.Stderr)
+	g := &proot.Guest{Proot: c.Guest.Proot, Dir: c.Guest.Dir, Binds: c.Binds, Fake: os.Geteuid() != 0}
+	err := g.Start(proot.Command{Argv: c.Argv, Env: c.Env, Also: c.Also, Dir: c.Dir, Umask: c.Umask, Alone: true}, os.Stdin, os.Stdout, os.Stderr)
 	if err != nil {
 		return outcomeOf(err)
 	}
-	tracer <- g.cmd.Process.Pid
-	for s := range g.listen() {
-		if s.Outcome != nil {
-			return *s.Outcome
+	tracer <- g.Pid()
+	for s := range g.Listen() {
+		if s.End != nil {
+			return guestOutcome(s.End)
 		}
 	}
-	return outcomeOf(g.ended())
+	return outcomeOf(g.Ended())
 }
 
 // endTracer has proot kill all that it traces: SIGQUIT does, while processes that lose it

@@ -29,8 +29,10 @@
 //
 // But for Isolate nothing is isolated: apart from the root filesystem a process in a
 // container is what it would be outside. The package does not know layers, blobs and backends from
-// within; package overlay does. Programs that call it must call [MaybeInit] first thing
-// in main.
+// within; package overlay does. What stands on its own lies below it: what is shared with the host
+// (package share), commands and why they do not start (program), users and their ids (ids), and
+// what it takes to run others (proot, reaper, handover, rootemu, bundle). Programs that call it must call
+// [MaybeInit] first thing in main.
 package runtime
 
 import (

@@ -1,4 +1,4 @@
-package runtime
+package proot
 
 import (
 	"encoding/json"
@@ -15,22 +15,22 @@ import (
 	"github.com/ihucos/plash/runtime/reaper"
 )
 
-// guestName is the first argument of this program where it runs inside of proot. Alone
+// insideName is the first argument of this program where it runs inside of proot. Alone
 // it does nothing: so proot is tried.
-const guestName = "plash-in-proot"
+const insideName = "plash-in-proot"
 
-// maybeGuest is MaybeInit for the inside of a guest: it starts the command, tells how it
-// ended, and ends with it.
-func maybeGuest() {
-	if len(os.Args) < 2 || os.Args[1] != guestName {
+// MaybeInside is for the beginning of main. In a process that a [Guest] has started in there, it starts the
+// command, tells how that ended, and ends with it; else it does nothing.
+func MaybeInside() {
+	if len(os.Args) < 2 || os.Args[1] != insideName {
 		return
 	}
 	if len(os.Args) != 4 {
 		os.Exit(0)
 	}
-	files := handover.Taken(os.Args[2:], "guest") // two, as start has them; the last is a lock to be held
+	files := handover.Taken(os.Args[2:], "guest") // two, as Start has them; the last is a lock to be held
 	socket := files[0]
-	var c inGuest
+	var c order
 	err := handover.Receive(socket, 3)
 	if err == nil {
 		err = json.NewDecoder(socket).Decode(&c)
@@ -39,17 +39,17 @@ func maybeGuest() {
 		os.Exit(program.CodeNotStarted) // who asked is gone
 	}
 	status := json.NewEncoder(socket)
-	o := c.command(socket, func(pid int) error { return status.Encode(guestStatus{Pid: pid}) })
-	if err := status.Encode(guestStatus{Outcome: &o}); err != nil {
+	end := c.run(socket, func(pid int) error { return status.Encode(Status{Pid: pid}) })
+	if err := status.Encode(Status{End: &end}); err != nil {
 		os.Exit(program.CodeNotStarted)
 	}
 	goruntime.KeepAlive(files)
 	os.Exit(0)
 }
 
-// command runs the command. When asked ends, whose other end is who wants it, so does the
+// run runs the command. When asked ends, whose other end is who wants it, so does the
 // command.
-func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
+func (c *order) run(asked *os.File, started func(pid int) error) End {
 	// Those of a terminal come to the command too, and are its business; exec gives it
 	// back what they do.
 	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP} {
@@ -71,11 +71,11 @@ func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
 		err = reaper.Adopt()
 	}
 	if err != nil {
-		return outcomeOf(err)
+		return failure(err)
 	}
 	pid, err := c.fork()
 	if err != nil {
-		return outcomeOf(err)
+		return failure(err)
 	}
 	if err := started(pid); err != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
@@ -86,19 +86,41 @@ func (c *inGuest) command(asked *os.File, started func(pid int) error) outcome {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}()
-	o := await(pid)
+	end := await(pid)
 	if c.Alone {
-		if err := reaper.KillDescendants(proc); err != nil && !o.failed() {
-			return outcomeOf(err)
+		if err := reaper.KillDescendants(proc); err != nil && end == (End{}) {
+			return failure(err)
 		}
 	}
-	return o
+	return end
 }
 
-func (c *inGuest) fork() (pid int, err error) {
+func (c *Command) fork() (pid int, err error) {
 	p, err := program.Find(c.Argv, c.Env, c.Also)
 	if err != nil {
 		return 0, err
 	}
 	return p.Fork(syscall.ForkExec, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}})
+}
+
+// await waits for the end of the command.
+func await(pid int) End {
+	status, err := reaper.Wait(pid)
+	switch {
+	case err != nil:
+		return failure(err)
+	case status.Signaled():
+		return End{Signal: status.Signal()}
+	}
+	return End{Code: status.ExitStatus()}
+}
+
+// failure is the end of what has not begun.
+func failure(err error) End {
+	end := End{Failure: err.Error()}
+	var exit *program.ExitError
+	if errors.As(err, &exit) {
+		end.Code = exit.Code
+	}
+	return end
 }

@@ -1,4 +1,4 @@
-package runtime
+package proot
 
 import (
 	"encoding/json"
@@ -14,33 +14,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ihucos/plash/overlay/copytree"
 	"github.com/ihucos/plash/runtime/handover"
 	"github.com/ihucos/plash/runtime/program"
 	"github.com/ihucos/plash/runtime/share"
 )
 
-// proot(1) runs a program as if another directory were the root, by looking at all its
-// system calls. It ignores signals, tells of a command's end by a signal only in words, and
-// waits for all processes that the command has left. So the command is started by this
-// program once more, inside, which tells outside how it ended.
-
-// ownPath is where this program lies, which proot wants to know.
-func ownPath() (string, error) {
-	exe, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return "", fmt.Errorf("find the own program: %w", err)
-	}
-	return exe, nil
-}
-
-// A guest is a command under proot, seen from outside.
-type guest struct {
-	proot string
-	copy  *copytree.Copy
-	dir   string // of the copy, where copy is nil
-	binds []share.Bind
-	fake  bool // let it seem to be root
+// A Guest is a command under proot, seen from outside.
+type Guest struct {
+	Proot string   // the program
+	Dir   string   // the root
+	Lock  *os.File // which the command, and all that it leaves, holds; or nil
+	Binds []share.Bind
+	Fake  bool // let it seem to be root
 
 	cmd    *exec.Cmd
 	socket *os.File      // to the inside; the command ends when this is closed
@@ -49,28 +34,38 @@ type guest struct {
 	waited error         // how proot ended, when nothing more comes
 }
 
-// inGuest is what the inside is told.
-type inGuest struct {
+// A Command is what is run in a guest.
+type Command struct {
 	Argv, Env []string
 	Also      string // where else the command may be, as PATH
 	Dir       string // working directory; where it is not there, /
 	Umask     int    // -1: leave it
-	Group     int    // process group that the command belongs to
 	Alone     bool   // what the command leaves is to end with it
 }
 
-// guestStatus is what the inside tells: first that the command runs, then how it ended.
-type guestStatus struct {
-	Pid     int
-	Outcome *outcome `json:",omitempty"`
+// An order is what the inside is told.
+type order struct {
+	Command
+	Group int // process group that the command belongs to
 }
 
-// guestProgram is where this program lies in a guest.
-const guestProgram = "/.plash"
+// A Status is what the inside tells: first that the command runs, then how it ended.
+type Status struct {
+	Pid int
+	End *End `json:",omitempty"`
+}
 
-// start starts proot. The command gets the standard streams by the socket and not by proot,
-// which would keep them as long as anything that the command has left.
-func (g *guest) start(c inGuest, stdio ...*os.File) error {
+// An End is how a command ended, or why there was none.
+type End struct {
+	Failure string         `json:",omitempty"` // why there was no command, or no end of it
+	Code    int            // the exit code; for a Failure the one of a program.ExitError, or 0
+	Signal  syscall.Signal // that killed the command
+}
+
+// Start starts proot, which runs the command with the given standard streams: three. They go by the
+// socket and not by proot, which would keep them as long as anything that the command has left.
+// What comes of it is for [Guest.Listen].
+func (g *Guest) Start(c Command, stdio ...*os.File) error {
 	exe, err := ownPath()
 	if err != nil {
 		return err
@@ -84,35 +79,33 @@ func (g *guest) start(c inGuest, stdio ...*os.File) error {
 	if g.words, err = memoryFile("what proot says"); err != nil {
 		return errors.Join(fmt.Errorf("start proot: %w", err), ours.Close())
 	}
-	dir := g.dir
-	var lock *os.File
-	if g.copy != nil {
-		dir, lock = g.copy.Dir(), g.copy.Lock()
-	}
-	args := []string{g.proot, "-r", dir, "-w", "/", "-v", "-1"}
-	if g.fake {
+	args := []string{g.Proot, "-r", g.Dir, "-w", "/", "-v", "-1"}
+	if g.Fake {
 		args = append(args, "-0")
 	}
 	for _, b := range g.shared() {
 		args = append(args, "-b", b)
 	}
 	g.cmd = &exec.Cmd{
-		Path: g.proot, Args: append(args, "-b", exe+":"+guestProgram, guestProgram, guestName), Env: prootEnv(), Stderr: g.words,
+		Path: g.Proot, Args: append(args, "-b", exe+":"+Self, Self, insideName), Env: ownEnv(), Stderr: g.words,
 		// SIGQUIT, which a terminal sends to a group, makes proot kill the command.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
-	if err := handover.Start(g.cmd, theirs, lock); err != nil {
+	if err := handover.Start(g.cmd, theirs, g.Lock); err != nil {
 		return errors.Join(fmt.Errorf("start proot: %w", err), ours.Close(), g.words.Close())
 	}
-	c.Group = unix.Getpgrp()
 	// A guest that is gone already says more by its end.
 	_ = handover.Send(ours, stdio)
-	_ = json.NewEncoder(ours).Encode(c)
+	_ = json.NewEncoder(ours).Encode(order{c, unix.Getpgrp()})
 	return nil
 }
 
-// prootEnv is what proot itself needs to know: the command's variables are not for it.
-func prootEnv() []string {
+// Pid is proot's process. It kills all that it traces on SIGQUIT, while processes that lose it
+// otherwise would go on with the host's root.
+func (g *Guest) Pid() int { return g.cmd.Process.Pid }
+
+// ownEnv is what proot itself needs to know: the command's variables are not for it.
+func ownEnv() []string {
 	env := []string{"PATH=" + program.DefaultPath}
 	for _, v := range os.Environ() {
 		if strings.HasPrefix(v, "PROOT_") || strings.HasPrefix(v, "TMPDIR=") {
@@ -123,9 +116,9 @@ func prootEnv() []string {
 }
 
 // shared are the paths of the host that the guest sees.
-func (g *guest) shared() []string {
+func (g *Guest) shared() []string {
 	var paths []string
-	for _, b := range g.binds {
+	for _, b := range g.Binds {
 		if _, err := os.Stat(b.HostPath()); err != nil {
 			continue
 		}
@@ -142,10 +135,10 @@ func (g *guest) shared() []string {
 	return paths
 }
 
-// listen gives what the inside tells, and the end of that; also when proot has been
-// killed and what it traced has not.
-func (g *guest) listen() <-chan guestStatus {
-	said := make(chan guestStatus)
+// Listen gives what the inside tells, and closes the channel when nothing more comes; also when
+// proot has been killed and what it traced has not.
+func (g *Guest) Listen() <-chan Status {
+	said := make(chan Status)
 	gone := make(chan struct{})
 	go func() {
 		g.waited = g.cmd.Wait()
@@ -156,7 +149,7 @@ func (g *guest) listen() <-chan guestStatus {
 	go func() {
 		defer close(said)
 		for {
-			var s guestStatus
+			var s Status
 			if g.status.Decode(&s) != nil {
 				<-gone
 				return
@@ -167,9 +160,9 @@ func (g *guest) listen() <-chan guestStatus {
 	return said
 }
 
-// ended is the error about a guest that has told nothing: what proot has said, or how it
-// ended.
-func (g *guest) ended() error {
+// Ended is the error about a guest that has told nothing when the channel of [Guest.Listen] is
+// closed: what proot has said, or how it ended.
+func (g *Guest) Ended() error {
 	err := g.waited
 	if err == nil {
 		err = io.ErrUnexpectedEOF
@@ -179,7 +172,7 @@ func (g *guest) ended() error {
 	if line, _, _ := strings.Cut(string(b[:n]), "\n"); line != "" {
 		err = fmt.Errorf("%w: %s", err, line)
 	}
-	return fmt.Errorf("run the command under %s: %w", filepath.Base(g.proot), err)
+	return fmt.Errorf("run the command under %s: %w", filepath.Base(g.Proot), err)
 }
 
 // memoryFile makes a file that has no name.
