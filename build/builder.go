@@ -14,6 +14,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/runtime"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // LayerDone is the line that goes to the log after each layer that was built.
@@ -207,7 +208,7 @@ func (s *step) make(ctx context.Context, below container.Record) (_ container.ID
 func (s *step) failed(ctx context.Context, parent container.ID, err error) error {
 	var (
 		failed *runtime.CommandError
-		exit   *runtime.ExitError
+		exit   *program.ExitError
 	)
 	step := &StepError{Layer: s.number, Layers: s.of, Command: onlyCommand(s.Display), Parent: parent}
 	switch {
@@ -215,7 +216,7 @@ func (s *step) failed(ctx context.Context, parent container.ID, err error) error
 		return s.wrap(err)
 	case errors.As(err, &failed):
 		step.Code, step.Err = failed.Code, err
-	case errors.As(err, &exit) && exit.Code == exitPlashFailed:
+	case errors.As(err, &exit) && exit.Code == program.CodeNotStarted:
 		return s.wrap(exit.Err)
 	case errors.As(err, &exit):
 		// The image has no shell, or none that runs here. The exit code that the
@@ -226,10 +227,6 @@ func (s *step) failed(ctx context.Context, parent container.ID, err error) error
 	}
 	return step
 }
-
-// exitPlashFailed is the exit code of a [runtime.ExitError] that says that plash
-// itself failed before it came to the command.
-const exitPlashFailed = 125
 
 func (s *step) wrap(err error) error {
 	return fmt.Errorf("build layer %d of %d: %w", s.number, s.of, err)

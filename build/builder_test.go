@@ -15,6 +15,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/runtime"
+	"github.com/ihucos/plash/runtime/program"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -360,9 +361,9 @@ func TestStepError(t *testing.T) {
 		case "killed\n":
 			return &runtime.CommandError{Code: 137, Signal: 9}
 		case "no shell\n":
-			return &runtime.ExitError{Code: 127, Err: errors.New("sh: not found in the container")}
+			return &program.ExitError{Code: 127, Err: errors.New("sh: not found in the container")}
 		case "no mount\n":
-			return &runtime.ExitError{Code: 125, Err: errors.New("mount: denied")}
+			return &program.ExitError{Code: 125, Err: errors.New("mount: denied")}
 		}
 		return nil
 	}
@@ -388,7 +389,7 @@ func TestStepError(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", tt.actions, err, tt.msg)
 			continue
 		}
-		var exit *runtime.ExitError
+		var exit *program.ExitError
 		if errors.As(err, &exit) {
 			t.Errorf("%s: carries an exit code that is not a build's", tt.actions)
 		}

@@ -6,8 +6,9 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/runtime/ids"
 )
 
 // userNamespaces says whether the caller can have one to mount in.
@@ -21,46 +22,22 @@ func userNamespaces(refused error) Mechanism {
 // subordinateIDs says whether builds have all ids that an image may have.
 func subordinateIDs() Mechanism {
 	m := Mechanism{Name: "subordinate ids"}
-	if hasCapabilities(unix.CAP_SETUID, unix.CAP_SETGID) {
+	if ids.HasCapabilities(unix.CAP_SETUID, unix.CAP_SETGID) {
 		m.Works, m.Detail = true, "this process may map ids itself"
 		return m
 	}
 	uid := os.Geteuid()
-	ids, err := subordinate(uid)
-	if err == nil {
-		m.Works = true
-		for _, r := range ids.uids {
-			m.Detail += fmt.Sprintf(" %d-%d", r.HostID, r.HostID+r.Size-1)
-		}
-		m.Detail = strings.TrimSpace(m.Detail)
+	uids, _, err := ids.Subordinate(uid)
+	if err != nil {
+		m.Detail, m.Hint = strings.TrimPrefix(err.Error(), ids.ErrNoSubordinate.Error()+": "), ids.SubordinateHint(uid)
 		return m
 	}
-	m.Detail = strings.TrimPrefix(err.Error(), errNoSubIDs.Error()+": ")
-	if _, missing := exec.LookPath(newUIDMap); missing != nil {
-		m.Hint = "sudo apt-get install uidmap"
-		return m
+	m.Works = true
+	for _, r := range uids {
+		m.Detail += fmt.Sprintf(" %d-%d", r.HostID, r.HostID+r.Size-1)
 	}
-	name := fmt.Sprint(uid)
-	if u, err := user.LookupUid(uid); err == nil {
-		name = u.Name
-	}
-	m.Hint = fmt.Sprintf("sudo usermod --add-subuids %[1]s --add-subgids %[1]s %[2]s", freeRange(), name)
+	m.Detail = strings.TrimSpace(m.Detail)
 	return m
-}
-
-// freeRange is a range of ids that no one has in the files of subordinate ids.
-func freeRange() string {
-	first := int64(100000)
-	for _, file := range []string{subUIDFile, subGIDFile} {
-		ranges, err := user.ParseSubIDFile(file)
-		if err != nil {
-			continue
-		}
-		for _, r := range ranges {
-			first = max(first, r.SubID+r.Count)
-		}
-	}
-	return fmt.Sprintf("%d-%d", first, first+65535)
 }
 
 // sysctl reads a kernel setting, "" if the kernel does not have it.
@@ -143,9 +120,9 @@ func chroot() Mechanism {
 	return m
 }
 
-// proot looks for the program that stands in where there are neither mounts nor namespaces,
+// prootProgram looks for the program that stands in where there are neither mounts nor namespaces,
 // and is of no use where there are.
-func proot(better bool) Mechanism {
+func prootProgram(better bool) Mechanism {
 	m := Mechanism{Name: "proot"}
 	path, err := exec.LookPath("proot")
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/ids"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // Where nothing can be mounted, programs work in a copy of the container's tree, which is
@@ -62,7 +64,7 @@ func mountedOrCopied(mounted, copied func() error) error {
 	}
 	copyErr := copied()
 	if errors.Is(copyErr, errNoWay) {
-		return notStarted(&hintedError{err, waysOut()})
+		return program.NotStarted(&hintedError{err, waysOut()})
 	}
 	return copyErr
 }
@@ -87,7 +89,7 @@ type guestWay struct {
 // findWay finds the way into copies: for builds, what changes owners as they are wanted.
 func findWay(s *cas.Store, build bool) (guestWay, error) {
 	forced := os.Getenv(BackendVar)
-	mayChroot := hasCapabilities(unix.CAP_SYS_CHROOT)
+	mayChroot := ids.HasCapabilities(unix.CAP_SYS_CHROOT)
 	switch {
 	case forced == "copy" && mayChroot, build && mayChroot && forced != "proot":
 		return guestWay{}, nil

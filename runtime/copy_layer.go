@@ -13,6 +13,8 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/proot"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // layerInCopy is RunLayer in a copy, which then becomes one of the new layer: so the
@@ -109,7 +111,7 @@ func (s *copyStep) furnish(ctx context.Context) error {
 		return err
 	}
 	if s.script != nil {
-		put.note(scriptInCopy)
+		put.Note(scriptInCopy)
 		if err := s.putScript(root); err != nil {
 			return fmt.Errorf("write script: %w", err)
 		}
@@ -119,8 +121,8 @@ func (s *copyStep) furnish(ctx context.Context) error {
 			return err
 		}
 	}
-	s.without = put.paths
-	if err := s.copy.Tree().Forgive(put.parents); err != nil {
+	s.without = put.Paths
+	if err := s.copy.Tree().Forgive(put.Parents); err != nil {
 		return err
 	}
 	s.config.Guest = &guestConfig{Chroot: s.way.proot == ""}
@@ -131,18 +133,16 @@ func (s *copyStep) furnish(ctx context.Context) error {
 }
 
 // supplyFor supplies a copy for what is entered in a way.
-func supplyFor(way guestWay, root int, binds []bind) (*supplied, error) {
+func supplyFor(way guestWay, root int, binds []share.Bind) (*share.Supplied, error) {
 	if way.proot == "" {
-		return supply(root, binds)
+		return share.Supply(root, binds)
 	}
 	// proot would make what is missing, and leave it there.
-	put, err := supplyPlaces(root, binds)
+	put, err := share.SupplyPlaces(root, binds)
 	if err != nil {
 		return nil, err
 	}
-	name := strings.TrimPrefix(guestProgram, "/")
-	put.note(name)
-	return put, makePath(root, name, false)
+	return put, put.MakeFile(root, strings.TrimPrefix(proot.Self, "/"))
 }
 
 func (s *copyStep) putScript(root int) error {

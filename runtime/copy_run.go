@@ -11,6 +11,10 @@ import (
 
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay/copytree"
+	"github.com/ihucos/plash/runtime/ids"
+	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/proot"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // execInCopy is Exec in a copy.
@@ -20,7 +24,7 @@ func execInCopy(ctx context.Context, st *container.Store, id container.ID, o Run
 	if errors.As(err, &end) {
 		return err
 	}
-	return notStarted(err)
+	return program.NotStarted(err)
 }
 
 func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOptions) (err error) {
@@ -30,11 +34,11 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 	r := &run{env: os.Environ()}
 	r.takeReplayVar()
 	if o.DeescalateSudo {
-		if r.who, err = sudoIdentity(r.env); err != nil {
+		if r.who, err = ids.SudoCaller(r.env); err != nil {
 			return err
 		}
 		if r.who != nil {
-			r.env = r.who.environ(r.env)
+			r.env = r.who.Environ(r.env)
 		}
 	}
 	if r.binds, err = runMounts(o.Mounts, r.env); err != nil {
@@ -45,7 +49,7 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 	if err != nil {
 		return err
 	}
-	if way.proot != "" && r.who != nil && hasCapabilities(unix.CAP_SYS_CHROOT) {
+	if way.proot != "" && r.who != nil && ids.HasCapabilities(unix.CAP_SYS_CHROOT) {
 		way.proot = "" // a user could not come to the copy
 	}
 	if way.proot == "" {
@@ -59,8 +63,8 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 	}
 	r.vars = imageVars(config)
 	if way.proot != "" {
-		g := &guest{proot: way.proot, copy: c, binds: r.binds}
-		return g.run(inGuest{Argv: o.Argv, Env: withVars(r.env, r.vars), Also: imagePath(r.vars), Dir: r.dir, Umask: -1})
+		g := &proot.Guest{Proot: way.proot, Dir: c.Dir(), Lock: c.Lock(), Binds: r.binds}
+		return runGuest(g, proot.Command{Argv: o.Argv, Env: program.FillEnv(r.env, r.vars), Also: imagePath(r.vars), Dir: r.dir, Umask: -1})
 	}
 	if o.Mounts == nil {
 		tellOnce(st.CAS(), "nothing can be mounted here, so that /proc, /sys, /tmp and /home are not shared with containers (an installed proot would do that)")
@@ -70,11 +74,11 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 
 // unshared says what of the paths to be shared cannot be, where there is no mounting: all
 // but what can be put into a copy.
-func unshared(binds []bind, asked bool) error {
+func unshared(binds []share.Bind, asked bool) error {
 	var lost []string
 	for _, b := range binds {
 		switch {
-		case b.Path == "/dev" || b.Path == resolvConf:
+		case b.CanSupply():
 		case !b.Optional:
 			return &hintedError{
 				fmt.Errorf("mount %s: %w but by proot", b.Path, errNoMounts),
@@ -92,7 +96,7 @@ func unshared(binds []bind, asked bool) error {
 
 // chroot becomes a command in a copy.
 func (r *run) chroot(c *copytree.Copy, argv []string) error {
-	if _, err := supply(int(c.Root().Fd()), r.binds); err != nil {
+	if _, err := share.Supply(int(c.Root().Fd()), r.binds); err != nil {
 		return err
 	}
 	if err := keepLock(c); err != nil {
@@ -104,15 +108,15 @@ func (r *run) chroot(c *copytree.Copy, argv []string) error {
 	if err := r.becomeUser(); err != nil {
 		return err
 	}
-	env := withVars(r.env, r.vars)
+	env := program.FillEnv(r.env, r.vars)
 	if r.dir == "" || unix.Chdir(r.dir) != nil {
-		env = setEnv(env, "PWD", "/")
+		env = program.SetEnv(env, "PWD", "/")
 	}
-	p, err := findProgram(argv, env, imagePath(r.vars))
+	p, err := program.Find(argv, env, imagePath(r.vars))
 	if err != nil {
 		return err
 	}
-	return p.exec(env)
+	return p.Exec(env)
 }
 
 // enterCopy makes an open directory the root of this process.
@@ -136,12 +140,12 @@ func lookInCopy(ctx context.Context, st *container.Store, id container.ID, argv 
 		err = unix.Fchdir(int(c.Root().Fd()))
 	}
 	if err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
-	env := setEnv(os.Environ(), "PWD", c.Dir())
-	p, err := findProgram(argv, env, "")
+	env := program.SetEnv(os.Environ(), "PWD", c.Dir())
+	p, err := program.Find(argv, env, "")
 	if err != nil {
 		return err
 	}
-	return p.exec(env)
+	return p.Exec(env)
 }

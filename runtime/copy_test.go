@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // copies lists the copies of a world's store.
@@ -187,7 +188,7 @@ func TestCopyInitTold(t *testing.T) {
 	})
 	mark := fmt.Sprintf("1919%d", os.Getpid())
 	err = json.NewEncoder(configIn).Encode(initConfig{
-		Argv: []string{"sleep", mark}, Env: []string{"PATH=" + defaultPath}, Dir: "/", Umask: -1, Guest: &guestConfig{Chroot: true},
+		Argv: []string{"sleep", mark}, Env: []string{"PATH=" + program.DefaultPath}, Dir: "/", Umask: -1, Guest: &guestConfig{Chroot: true},
 	})
 	if err = errors.Join(err, configIn.Close()); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime/rootemu"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // An emulation is what a step has where its user namespace has one user: see package rootemu.
@@ -48,7 +49,7 @@ func (s *step) emulate(ctx context.Context, im *image) error {
 
 // presets makes files for the package managers that the image has, and binds them there for
 // the time of the step.
-func (s *step) presets(ctx context.Context, im *image) (binds []bind, err error) {
+func (s *step) presets(ctx context.Context, im *image) (binds []share.Bind, err error) {
 	m, err := im.look(ctx)
 	if err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func (s *step) presets(ctx context.Context, im *image) (binds []bind, err error)
 		return nil, fmt.Errorf("make presets: %w", err)
 	}
 	some, err := rootemu.Presets(dir, func(path string) bool {
-		fd, err := openInside(m.FD(), path, unix.O_DIRECTORY)
+		fd, err := share.OpenInside(m.FD(), path, unix.O_DIRECTORY)
 		if err == nil {
 			unix.Close(fd)
 		}
@@ -70,7 +71,7 @@ func (s *step) presets(ctx context.Context, im *image) (binds []bind, err error)
 	}
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
-			binds = append(binds, bind{Path: path[len(dir):], From: path})
+			binds = append(binds, share.Bind{Path: path[len(dir):], From: path})
 		}
 		return err
 	})

@@ -22,6 +22,7 @@ import (
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/ids"
 )
 
 // A Host is what plash can use where it runs, found out by doing it.
@@ -99,7 +100,7 @@ func Examine(ctx context.Context, s *cas.Store) (_ *Host, err error) {
 		h.add(fusermount())
 	}
 	h.add(chroot())
-	h.add(proot(inside != nil))
+	h.add(prootProgram(inside != nil))
 	if inside == nil {
 		inside = nothing(refused)
 	}
@@ -228,7 +229,7 @@ func (x *examination) inStage(ctx context.Context) (_ *findings, err error) {
 	done := make(chan error, 1)
 	go func() {
 		goruntime.LockOSThread()
-		s, err := startStage(asRoot, unix.SIGKILL, stageFiles{stderr: os.Stderr, tar: in}, stageConfig{Store: x.store.Dir(), Examine: true})
+		s, err := startStage(ids.AsRoot, unix.SIGKILL, stageFiles{stderr: os.Stderr, tar: in}, stageConfig{Store: x.store.Dir(), Examine: true})
 		err = errors.Join(err, in.Close())
 		if s == nil {
 			done <- err

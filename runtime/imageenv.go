@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // A program in a container has the variables of its caller, and those of the image that the
@@ -26,21 +27,9 @@ func imageVars(im container.ImageConfig) []string {
 	})
 }
 
-// withVars adds variables that an environment does not have, in a new slice.
-func withVars(env, more []string) []string {
-	all := slices.Clone(env)
-	for _, v := range more {
-		name, _, _ := strings.Cut(v, "=")
-		if _, set := lookupEnv(env, name); !set {
-			all = append(all, v)
-		}
-	}
-	return all
-}
-
 // imagePath is the PATH of an image; "" if it has none.
 func imagePath(vars []string) string {
-	path, _ := lookupEnv(vars, "PATH")
+	path, _ := program.LookupEnv(vars, "PATH")
 	return path
 }
 
@@ -50,9 +39,9 @@ func (s *step) adopt(im container.ImageConfig) {
 	c, vars := &s.config, imageVars(im)
 	switch {
 	case s.options.Script == "":
-		c.Env, c.Also = withVars(c.Env, vars), imagePath(vars)
+		c.Env, c.Also = program.FillEnv(c.Env, vars), imagePath(vars)
 	case s.options.Env == nil:
-		c.Env = withVars(vars, c.Env)
+		c.Env = program.FillEnv(vars, c.Env)
 		if path := imagePath(vars); path != "" {
 			c.keepPath(path)
 		}

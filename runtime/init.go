@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -12,6 +11,10 @@ import (
 
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/proot"
+	"github.com/ihucos/plash/runtime/reaper"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // initName is the name under which the program is started again to be the init
@@ -30,7 +33,7 @@ const (
 // An initConfig tells an init what to do.
 type initConfig struct {
 	At        string // where to attach the root: a directory of the host
-	Binds     []bind
+	Binds     []share.Bind
 	Argv, Env []string
 	Also      string // where else the command may be, as PATH
 	Dir       string // working directory; where it is not there, /
@@ -53,7 +56,7 @@ type initConfig struct {
 func MaybeInit() {
 	fusefs.MaybeServe()
 	maybeStage()
-	maybeGuest()
+	proot.MaybeInside()
 	maybePrepare()
 	if len(os.Args) != 1 || os.Args[0] != initName {
 		return
@@ -97,7 +100,7 @@ func stepInit() outcome {
 	if err != nil {
 		return outcomeOf(err)
 	}
-	st := reap(pid)
+	st := await(pid)
 	if c.emulator != nil {
 		if err := c.emulator.finish(); err != nil {
 			return outcomeOf(err)
@@ -125,7 +128,7 @@ func (c *initConfig) fork() (pid int, err error) {
 		unix.Umask(c.Umask)
 	}
 	if c.Dir == "" || unix.Chdir(c.Dir) != nil {
-		c.Env = setEnv(c.Env, "PWD", "/")
+		c.Env = program.SetEnv(c.Env, "PWD", "/")
 	}
 	argv := c.Argv
 	if c.HasScript {
@@ -137,7 +140,7 @@ func (c *initConfig) fork() (pid int, err error) {
 		}
 		argv = append(argv, fmt.Sprintf("/proc/%s/fd/%d", me, scriptIn))
 	}
-	p, err := findProgram(argv, c.Env, c.Also)
+	p, err := program.Find(argv, c.Env, c.Also)
 	if err != nil {
 		return 0, err
 	}
@@ -145,24 +148,15 @@ func (c *initConfig) fork() (pid int, err error) {
 	if c.emulator != nil {
 		forkExec = c.emulator.fork
 	}
-	attr := &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}}
-	pid, err = forkExec(p.path, p.argv, attr)
-	if errors.Is(err, unix.ENOEXEC) {
-		sh := p.viaShell()
-		pid, err = forkExec(sh.path, sh.argv, attr)
-	}
-	if err != nil {
-		return 0, execError(p.argv[0], p.explain(err))
-	}
-	return pid, nil
+	return p.Fork(forkExec, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}})
 }
 
 func (c *initConfig) makeRoot() error {
 	if err := makeSlave(); err != nil {
 		return err
 	}
-	var shared []bind
-	var proc *bind
+	var shared []share.Bind
+	var proc *share.Bind
 	for _, b := range c.Binds {
 		if b.Path == "/proc" {
 			proc = &b
@@ -170,7 +164,7 @@ func (c *initConfig) makeRoot() error {
 		}
 		shared = append(shared, b)
 	}
-	sources, err := openSources(shared)
+	sources, err := share.Open(shared)
 	if err != nil {
 		return err
 	}
@@ -178,53 +172,24 @@ func (c *initConfig) makeRoot() error {
 		return fmt.Errorf("attach container to %s: %w", c.At, err)
 	}
 	if proc != nil {
-		err := mountProc(rootFD)
-		if proc.Optional && imageLacksPlace(err) {
-			proc.leaveOut(err)
-		} else if err != nil {
-			return fmt.Errorf("mount /proc in the container: %w", err)
+		if err := share.MountProc(rootFD, *proc); err != nil {
+			return err
 		}
 	}
-	if err := mountSources(rootFD, sources); err != nil {
+	if err := share.Mount(rootFD, sources); err != nil {
 		return err
 	}
 	return enterRoot(rootFD)
 }
 
-// mountProc mounts a procfs of our pid namespace; where that is refused (in some
-// containers), the host's serves.
-func mountProc(root int) error {
-	dst, _, err := mountPoint(root, "/proc", true)
-	if err != nil {
-		return err
+// await waits for the end of the command, and meanwhile of what has been left to the init.
+func await(command int) outcome {
+	status, err := reaper.Wait(command)
+	switch {
+	case err != nil:
+		return outcome{Failure: err.Error()}
+	case status.Signaled():
+		return outcome{Signal: status.Signal()}
 	}
-	defer unix.Close(dst)
-	if unix.Mount("proc", fdPath(dst), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "") == nil {
-		return nil
-	}
-	s, err := bind{Path: "/proc"}.open()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(s.fd)
-	return s.mount(root)
-}
-
-// reap waits for the command, and meanwhile for the processes whose parents
-// have left them to the init.
-func reap(command int) outcome {
-	for {
-		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, 0, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return outcome{Failure: fmt.Sprintf("wait for the command: %v", err)}
-		case pid != command:
-		case ws.Signaled():
-			return outcome{Signal: syscall.Signal(ws.Signal())}
-		default:
-			return outcome{Code: ws.ExitStatus()}
-		}
-	}
+	return outcome{Code: status.ExitStatus()}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime/bundle"
+	"github.com/ihucos/plash/runtime/ids"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // IsolateOptions say what [Isolate] runs, and how.
@@ -33,18 +35,18 @@ type IsolateOptions struct {
 
 // Isolate runs what an image says (its entrypoint, environment, user, working directory) in
 // a container of runc or crun, on the caller's terminal or standard streams. What it
-// writes is dropped. It returns an [EndError] when the command has ended, or an [ExitError].
+// writes is dropped. It returns an [EndError] when the command has ended, or an [program.ExitError].
 //
 // Nothing of it outlives this process: not the mounts, the engine's state, or
 // any process of the container. It needs [MaybeInit] in the program's main.
 func Isolate(ctx context.Context, st *container.Store, id container.ID, o IsolateOptions) error {
 	engine, err := bundle.Find(o.Engine)
 	if err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
-	as := asCaller
+	as := ids.AsCaller
 	if needsStage() {
-		as = asRoot
+		as = ids.AsRoot
 	}
 	goruntime.LockOSThread()
 	defer goruntime.UnlockOSThread()
@@ -56,19 +58,19 @@ func Isolate(ctx context.Context, st *container.Store, id container.ID, o Isolat
 		Store: st.CAS().Dir(), ID: id, Isolated: &isolated{Argv: o.Argv, Mounts: o.Mounts, Engine: engine},
 	})
 	if err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
 	go p.pass(s)
 	// Its end tells less than what it says.
 	waitErr := ignoreExit(s.cmd.Wait())
 	out, said, err := s.told()
 	if err = errors.Join(waitErr, err, s.close()); err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
 	state := s.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	switch last := syscall.Signal(p.last.Load()); {
 	case said && out.Failure != "":
-		return notStarted(out.err())
+		return program.NotStarted(out.err())
 	case said:
 		return &EndError{Code: out.Code, Signal: out.Signal}
 	case last != 0: // it came before there was someone to pass it to
@@ -76,7 +78,7 @@ func Isolate(ctx context.Context, st *container.Store, id container.ID, o Isolat
 	case state.Signaled():
 		return &EndError{Code: 128 + int(state.Signal()), Signal: state.Signal()}
 	}
-	return notStarted(errors.New("the stage of the container ended without a word"))
+	return program.NotStarted(errors.New("the stage of the container ended without a word"))
 }
 
 // A passedSignal is what the stage of an isolated container is told of a signal.

@@ -12,6 +12,7 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime/bundle"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // WriteBundle makes a directory, which is empty or not there, a bundle of what [Isolate]
@@ -23,7 +24,7 @@ import (
 func WriteBundle(ctx context.Context, st *container.Store, id container.ID, dir string, o IsolateOptions) (err error) {
 	defer func() {
 		if err != nil {
-			err = notStarted(fmt.Errorf("write bundle: %w", err))
+			err = program.NotStarted(fmt.Errorf("write bundle: %w", err))
 		}
 	}()
 	if dir, err = filepath.Abs(dir); err != nil {

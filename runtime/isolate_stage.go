@@ -15,6 +15,8 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime/bundle"
+	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // An isolated container is run by a stage in a mount, a pid and a cgroup namespace, and in a
@@ -29,11 +31,11 @@ type isolated struct {
 	single    bool   // there is one user
 	dir       string // a tmpfs
 	root      rootMount
-	binds     []bind
+	binds     []share.Bind
 	container bundle.Container
 }
 
-// run runs the container. The error is nil, a [CommandError], an [ExitError], or says what
+// run runs the container. The error is nil, a [CommandError], an [program.ExitError], or says what
 // went wrong before there was a command. Told tells of signals.
 func (c *isolated) run(ctx context.Context, st *container.Store, id container.ID, told *json.Decoder) (err error) {
 	c.container = bundle.Container{Name: fmt.Sprintf("plash-%d", id), UserNamespace: inUserNamespace(), Term: os.Getenv("TERM")}
@@ -166,7 +168,7 @@ func (c *isolated) choose(root int) (err error) {
 	}
 	b.Args = bundle.Command(b.Image, c.Argv)
 	if len(b.Args) == 0 {
-		b.Args = []string{loginShellIn(root)}
+		b.Args = []string{program.ShellIn(root)}
 	}
 	return c.fitUser()
 }
@@ -179,14 +181,12 @@ func (c *isolated) find() error {
 	if c.outside(b.Args[0]) {
 		return nil
 	}
-	p, err := findProgram(b.Args, b.Env(), "")
+	p, err := program.Find(b.Args, b.Env(), "")
 	if err != nil {
 		return err
 	}
-	if b.Args, err = p.executable(); err != nil {
-		return execError(p.argv[0], err)
-	}
-	return nil
+	b.Args, err = p.CommandLine()
+	return err
 }
 
 // fitUser fits the user into the namespace.
@@ -209,8 +209,8 @@ func (c *isolated) fitUser() error {
 // is not there yet.
 func (c *isolated) outside(name string) bool {
 	for _, b := range c.binds {
-		for _, dir := range commandDirs(name, c.container.Env()) {
-			if within(filepath.Join(c.container.Dir(), dir), b.Path) || within(filepath.Join("/", dir), b.Path) {
+		for _, dir := range program.Dirs(name, c.container.Env()) {
+			if b.Covers(filepath.Join(c.container.Dir(), dir)) || b.Covers(filepath.Join("/", dir)) {
 				return true
 			}
 		}
@@ -221,10 +221,10 @@ func (c *isolated) outside(name string) bool {
 // write writes the bundle into a directory.
 func (c *isolated) write(dir string) error {
 	for _, b := range c.binds {
-		if _, err := os.Stat(b.source()); err != nil {
-			continue // optional: parseMounts has seen the others
+		if _, err := os.Stat(b.HostPath()); err != nil {
+			continue // optional: [share.Parse] has seen the others
 		}
-		c.container.Binds = append(c.container.Binds, bundle.Bind{Path: b.Path, Source: b.source()})
+		c.container.Binds = append(c.container.Binds, bundle.Bind{Path: b.Path, Source: b.HostPath()})
 	}
 	return bundle.Write(dir, c.container)
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/runtime/bundle"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // A supervision is of an engine that runs a container.
@@ -50,7 +51,7 @@ func (c *isolated) supervise(told *json.Decoder) error {
 	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	s.cmd.Env = os.Environ()
 	for _, name := range []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"} {
-		s.cmd.Env = unsetEnv(s.cmd.Env, name) // runc would pass on what they are about
+		s.cmd.Env = program.UnsetEnv(s.cmd.Env, name) // runc would pass on what they are about
 	}
 	// In a session of its own only we send it signals. A container with a terminal has a session of
 	// its own, and the engine must be in that of ours, which is raw and sends only sizes.
@@ -228,13 +229,13 @@ func (s *supervision) notStarted() error {
 	if why == "" {
 		why = s.cmd.ProcessState.String()
 	}
-	err := &ExitError{Code: codeNotStarted, Err: fmt.Errorf("run %s: %w", s.Engine.Name, errors.New(why))}
+	err := &program.ExitError{Code: program.CodeNotStarted, Err: fmt.Errorf("run %s: %w", s.Engine.Name, errors.New(why))}
 	switch text := strings.ToLower(why); {
 	case !strings.Contains(text, "exec"):
 	case strings.Contains(text, "permission denied"):
-		err.Code = codeCannotExecute
+		err.Code = program.CodeCannotExecute
 	case strings.Contains(text, "not found"), strings.Contains(text, "no such file"):
-		err.Code = codeNotFound
+		err.Code = program.CodeNotFound
 	}
 	return err
 }

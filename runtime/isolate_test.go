@@ -23,6 +23,7 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/runtime/bundle"
 	"github.com/ihucos/plash/runtime/hosttest"
+	"github.com/ihucos/plash/runtime/ids"
 )
 
 // onEngines runs a test with each program that runs containers.
@@ -279,7 +280,7 @@ func TestIsolateUser(t *testing.T) {
 	w := newWorld(t)
 	single := false
 	if os.Geteuid() != 0 {
-		_, err := subordinate(os.Geteuid())
+		_, _, err := ids.Subordinate(os.Geteuid())
 		single = err != nil
 	}
 	onEngines(t, func(t *testing.T, engine string) {

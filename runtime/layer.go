@@ -15,6 +15,9 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/ids"
+	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // LayerOptions say what makes a layer: a script, or a command.
@@ -55,7 +58,7 @@ func (k *Kept) Close() { k.layers.Close() }
 const InputPath = "/.plash-input"
 
 // scriptMounts is what a script shares with the host. /proc is always there.
-var scriptMounts = []bind{
+var scriptMounts = []share.Bind{
 	{Path: "/dev", Optional: true},
 	{Path: "/etc/resolv.conf", Optional: true},
 	{Path: "/home", Optional: true},
@@ -66,7 +69,7 @@ var scriptMounts = []bind{
 // RunLayer runs a script or a command on a container, in a pid namespace of its
 // own, and returns what it changed as a layer that is not published yet.
 //
-// The error wraps [*CommandError] if the command failed, [*ExitError] if it could
+// The error wraps [*CommandError] if the command failed, [*program.ExitError] if it could
 // not be started, [*InterruptError] if SIGINT, SIGQUIT, SIGTERM or SIGHUP ended the
 // work. SIGINT and SIGQUIT are left to a command that runs on our terminal. Whatever
 // happens, no process of the command survives RunLayer or this process.
@@ -129,7 +132,7 @@ func Reclaim(s *cas.Store) error {
 	done := make(chan error, 1)
 	go func() {
 		goruntime.LockOSThread()
-		st, err := startStage(asRoot, unix.SIGKILL, stageFiles{stderr: os.Stderr}, stageConfig{Store: s.Dir(), Clean: true})
+		st, err := startStage(ids.AsRoot, unix.SIGKILL, stageFiles{stderr: os.Stderr}, stageConfig{Store: s.Dir(), Clean: true})
 		if st == nil {
 			done <- err
 			return
@@ -269,7 +272,7 @@ const scriptVar = "PLASH_SCRIPT"
 func (s *step) prepareScript() (err error) {
 	o, c := &s.options, &s.config
 	if c.Env == nil {
-		c.Env = []string{"PATH=" + defaultPath, "HOME=/root"}
+		c.Env = []string{"PATH=" + program.DefaultPath, "HOME=/root"}
 	}
 	c.Dir, c.Umask = "/", 0o022
 	c.Binds = scriptMounts
@@ -279,7 +282,7 @@ func (s *step) prepareScript() (err error) {
 		}
 	}
 	if o.Input != "" {
-		c.Binds = append(c.Binds[:len(c.Binds):len(c.Binds)], bind{Path: InputPath, From: o.Input})
+		c.Binds = append(c.Binds[:len(c.Binds):len(c.Binds)], share.Bind{Path: InputPath, From: o.Input})
 	}
 	if o.Stderr == nil {
 		o.Stderr = os.Stderr

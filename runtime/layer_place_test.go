@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // TestLayerOnOverlay: a store on a filesystem that cannot hold an upper directory,
@@ -21,7 +23,7 @@ func TestLayerOnOverlay(t *testing.T) {
 	inner.dir = "/inner"
 	id := inner.command(call{Op: "layer", Layer: LayerOptions{Script: "echo built >/file; rm /etc/passwd; test -d /home"}}).Args
 	again := inner.command(call{Op: "run", ID: 2, Run: RunOptions{Argv: []string{"sh", "-c", "cat /file; ls /etc"}}}).Args
-	script := fmt.Sprintf("cp -r %s /inner && PATH=%s && %s '%s' '%s' && %s '%s' '%s'", w.dir, defaultPath, exe, id[1], id[2], exe, again[1], again[2])
+	script := fmt.Sprintf("cp -r %s /inner && PATH=%s && %s '%s' '%s' && %s '%s' '%s'", w.dir, program.DefaultPath, exe, id[1], id[2], exe, again[1], again[2])
 	o := RunOptions{Mounts: []string{"default", filepath.Dir(exe)}}
 	for _, d := range []string{"/lib64", "/lib"} {
 		if _, err := os.Stat(d); err == nil {

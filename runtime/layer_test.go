@@ -17,6 +17,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/cas/erofs"
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // layer runs a step in this process, and returns what it did to its standard
@@ -94,7 +95,7 @@ func TestLayerScriptSurroundings(t *testing.T) {
 		cat /etc/resolv.conf
 	`})
 	host, _ := os.ReadFile("/etc/resolv.conf")
-	equal(t, "surroundings", text, "export HOME='/root'\nexport PATH='"+defaultPath+"'\n/\n0022\n/dev/null\n2 processes\n"+string(host))
+	equal(t, "surroundings", text, "export HOME='/root'\nexport PATH='"+program.DefaultPath+"'\n/\n0022\n/dev/null\n2 processes\n"+string(host))
 }
 
 // TestLayerScriptTraces: what the shell says names nothing that is plash's, and the
@@ -181,18 +182,18 @@ func TestLayerFails(t *testing.T) {
 		{LayerOptions{Script: "set -e; touch /x; (exit 7); echo not here"}, &CommandError{Code: 7}},
 		{LayerOptions{Script: "kill -TERM $$"}, &CommandError{Code: 143, Signal: syscall.SIGTERM}},
 		{LayerOptions{Argv: []string{"sh", "-c", "exit 3"}}, &CommandError{Code: 3}},
-		{LayerOptions{Argv: []string{"nosuchcommand"}}, &ExitError{Code: 127}},
-		{LayerOptions{Argv: []string{"/etc/passwd"}}, &ExitError{Code: 126}},
+		{LayerOptions{Argv: []string{"nosuchcommand"}}, &program.ExitError{Code: 127}},
+		{LayerOptions{Argv: []string{"/etc/passwd"}}, &program.ExitError{Code: 126}},
 	} {
 		_, text, err := w.layer(tt.o)
 		var failed *CommandError
-		var exit *ExitError
+		var exit *program.ExitError
 		switch want := tt.want.(type) {
 		case *CommandError:
 			if !errors.As(err, &failed) || *failed != *want {
 				t.Errorf("%+v: %v, want %v", tt.o, err, want)
 			}
-		case *ExitError:
+		case *program.ExitError:
 			if !errors.As(err, &exit) || exit.Code != want.Code {
 				t.Errorf("%+v: %v, want code %d", tt.o, err, want.Code)
 			}

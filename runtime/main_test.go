@@ -265,7 +265,7 @@ func tarOf(t testing.TB, entries []entry) io.Reader {
 			kept = append(kept, e)
 			continue
 		}
-		kept = slices.DeleteFunc(kept, func(k entry) bool { return within(k.name, e.name) })
+		kept = slices.DeleteFunc(kept, func(k entry) bool { return k.name == e.name || strings.HasPrefix(k.name, e.name+"/") })
 	}
 	for _, e := range kept {
 		h := &tar.Header{Name: e.name, Mode: e.mode, Typeflag: tar.TypeReg, Size: int64(len(e.text)), ModTime: time.Unix(1e9, 0)}

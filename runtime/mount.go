@@ -16,6 +16,8 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/ids"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // MountOptions say how [Mount] mounts a container.
@@ -137,7 +139,7 @@ const (
 // returns as [Exec] does.
 func WithMount(ctx context.Context, st *container.Store, id container.ID, argv []string) error {
 	if len(argv) == 0 {
-		return notStarted(errors.New("no command given"))
+		return program.NotStarted(errors.New("no command given"))
 	}
 	return mountedOrCopied(func() error {
 		if needsStage() {
@@ -152,19 +154,19 @@ func WithMount(ctx context.Context, st *container.Store, id container.ID, argv [
 func withMountHere(ctx context.Context, st *container.Store, id container.ID, argv []string) error {
 	dir, err := mountPrivately(ctx, st, id)
 	if err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
 	if staged != nil {
-		if err := dropInheritance(); err != nil {
-			return notStarted(err)
+		if err := ids.DropInheritance(); err != nil {
+			return program.NotStarted(err)
 		}
 	}
-	env := setEnv(os.Environ(), "PWD", dir)
-	p, err := findProgram(argv, env, "")
+	env := program.SetEnv(os.Environ(), "PWD", dir)
+	p, err := program.Find(argv, env, "")
 	if err != nil {
 		return err
 	}
-	return p.exec(env)
+	return p.Exec(env)
 }
 
 // mountPrivately mounts a container where it becomes the working directory, in a

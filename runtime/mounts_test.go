@@ -8,63 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 func sleepMicroseconds(n int) { time.Sleep(time.Duration(n) * time.Microsecond) }
-
-func TestParseMounts(t *testing.T) {
-	dir := t.TempDir()
-	home := filepath.Join(dir, "home", "me")
-	outside := filepath.Join(dir, "outside")
-	for _, d := range []string{home, outside, filepath.Join(dir, "x", "y")} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	link := filepath.Join(dir, "x", "link")
-	if err := os.Symlink(outside, link); err != nil {
-		t.Fatal(err)
-	}
-	tests := []struct {
-		list []string
-		home string
-		want string // paths; "?" after optional ones
-	}{
-		{nil, home, ""},
-		{[]string{"", ""}, home, ""},
-		{[]string{"default"}, "/home/me", "/dev? /etc/resolv.conf? /home? /proc? /sys? /tmp?"},
-		{[]string{"default"}, "/root", "/dev? /etc/resolv.conf? /home? /proc? /root? /sys? /tmp?"},
-		{[]string{"default"}, "", "/dev? /etc/resolv.conf? /home? /proc? /sys? /tmp?"},
-		{[]string{"proc"}, "/", "/proc?"},
-		{[]string{"home"}, "relative", "/home?"},
-		{[]string{"host", "cgroup"}, home, "/home? /sys/fs/cgroup? /tmp?"},
-		{[]string{"sys", "cgroup"}, home, "/sys?"},
-		{[]string{"proc", "/etc", "/etc/", "//etc/../etc", "resolv"}, home, "/etc /proc?"},
-		{[]string{dir + "/x/y", dir + "/x"}, "", dir + "/x"},
-		{[]string{dir + "/x", link}, "", dir + "/x " + link}, // it leads out of the shared tree
-	}
-	for _, tt := range tests {
-		binds, err := parseMounts(tt.list, tt.home)
-		if err != nil {
-			t.Errorf("%q: %v", tt.list, err)
-			continue
-		}
-		var got []string
-		for _, b := range binds {
-			if b.Optional {
-				b.Path += "?"
-			}
-			got = append(got, b.Path)
-		}
-		equal(t, strings.Join(tt.list, ","), strings.Join(got, " "), tt.want)
-	}
-	for _, bad := range []string{"nosuchgroup", "/no/such/path", "/", "/etc/passwd/x", "./nothing"} {
-		if _, err := parseMounts([]string{bad}, ""); err == nil || !strings.Contains(err.Error(), bad) {
-			t.Errorf("%q: %v", bad, err)
-		}
-	}
-}
 
 func TestRunDefaultMounts(t *testing.T) {
 	w := newWorld(t)
@@ -88,7 +35,7 @@ func TestRunDefaultMounts(t *testing.T) {
 			continue
 		}
 		known := slices.ContainsFunc([]string{"/proc", "/sys", "/dev", "/tmp", "/home", "/etc/resolv.conf"}, func(p string) bool {
-			return within(f[4], p)
+			return share.Bind{Path: p}.Covers(f[4])
 		})
 		if !known && f[4] != "/" {
 			t.Errorf("unexpected mount: %s", line)
@@ -194,39 +141,6 @@ func TestRunHostileMountPoints(t *testing.T) {
 				t.Fatalf("the host was written to: %v, %v", left, err)
 			}
 		})
-	}
-}
-
-func TestCanonical(t *testing.T) {
-	root := t.TempDir()
-	for _, d := range []string{"a/b", "etc"} {
-		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, target := range map[string]string{
-		"a/up": "../..", "a/abs": "/etc", "loop": "loop", "two": "a/abs/x", "dangling": "no/such/../thing", "etc/dots": "../../../../a",
-	} {
-		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	for name, want := range map[string]string{
-		"/": "", "/a//b/.": "a/b", "/a/b/../..": "", "/../..": "", "/a/up/etc": "etc", "/a/abs": "etc",
-		"/two/y": "etc/x/y", "/dangling": "no/thing", "/etc/dots/b": "a/b", "/new/dir": "new/dir", "/a/abs/../new": "new",
-	} {
-		got, err := canonical(fd, name)
-		if err != nil || got != want {
-			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
-		}
-	}
-	if got, err := canonical(fd, "/loop"); err == nil {
-		t.Errorf("loop: %q", got)
 	}
 }
 

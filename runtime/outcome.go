@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // An outcome is what a process of ours tells the one that started it: how a command
@@ -29,7 +30,7 @@ func outcomeOf(err error) outcome {
 		return outcome{Code: command.Code, Signal: command.Signal}
 	}
 	o := outcome{Failure: err.Error(), NotFound: errors.Is(err, container.ErrNotFound), NoMounts: noMounts(err)}
-	var exit *ExitError
+	var exit *program.ExitError
 	if errors.As(err, &exit) {
 		o.Code = exit.Code
 	}
@@ -63,7 +64,7 @@ func (o outcome) err() error {
 		err = &hintedError{err, o.Hint}
 	}
 	if o.Code != 0 {
-		err = &ExitError{Code: o.Code, Err: err}
+		err = &program.ExitError{Code: o.Code, Err: err}
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
+	"github.com/ihucos/plash/runtime/ids"
 )
 
 // probed is what was found out by trying and does not work on a host, so that the next command
@@ -29,7 +30,7 @@ const probedFile = "host.json"
 // that the kernel has learned, a device with another mode make another key.
 func hostKey() string {
 	h := sha256.New()
-	fmt.Fprintln(h, os.Geteuid(), inUserNamespace(), hasCapabilities(unix.CAP_SYS_ADMIN))
+	fmt.Fprintln(h, os.Geteuid(), inUserNamespace(), ids.HasCapabilities(unix.CAP_SYS_ADMIN))
 	for _, path := range []string{"/proc/sys/kernel/random/boot_id", "/proc/filesystems"} {
 		b, err := os.ReadFile(path)
 		fmt.Fprintln(h, string(b), err)

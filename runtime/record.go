@@ -12,16 +12,18 @@ import (
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // takeReplayVar takes what package replay says of itself out of the environment,
 // and tells whether a plan for the next run is wanted.
 func (r *run) takeReplayVar() bool {
-	switch value, set := lookupEnv(r.env, replay.Var); {
+	switch value, set := program.LookupEnv(r.env, replay.Var); {
 	case !set:
 		return replay.Supported
 	case value == replay.Stale:
-		r.env = unsetEnv(r.env, replay.Var)
+		r.env = program.UnsetEnv(r.env, replay.Var)
 		return true
 	}
 	return false
@@ -44,7 +46,7 @@ func (r *run) record(st *container.Store, id container.ID) {
 		return
 	}
 	for _, s := range r.sources {
-		if !s.cloned || !s.found {
+		if !s.Repeatable() {
 			return // a place is to be made, or a warning given, at every run
 		}
 	}
@@ -124,7 +126,7 @@ func (p *recorder) guard(r *run, root *overlay.Mount) {
 		p.sameUser()
 	}
 	for _, name := range []string{BackendVar, "HOME"} {
-		value, set := lookupEnv(r.env, name)
+		value, set := program.LookupEnv(r.env, name)
 		p.Env(name, value, set)
 	}
 	// Another version may do something else.
@@ -188,7 +190,7 @@ func (p *recorder) empty(dir string) {
 }
 
 // absent demands that what the host did not have to share is still not there.
-func (p *recorder) absent(b bind, found []source) {
+func (p *recorder) absent(b share.Bind, found []share.Source) {
 	for _, s := range found {
 		if s.Path == b.Path {
 			return

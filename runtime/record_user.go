@@ -22,7 +22,7 @@ func (p *recorder) sameUser() {
 	p.Compare(0, (*[unsafe.Sizeof(none)]byte)(unsafe.Pointer(&none))[:])
 }
 
-// userNamespace makes the namespaces that a stage begins in, see [mapsFor]. That there can
+// userNamespace makes the namespaces that a stage begins in, see [ids.For]. That there can
 // be some is the last that is demanded; who is in them does not come back.
 func (p *recorder) userNamespace() {
 	p.Call(unix.SYS_UNSHARE, replay.Number(unix.CLONE_NEWUSER|unix.CLONE_NEWNS))

@@ -13,6 +13,9 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/ids"
+	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // RunOptions say what [Exec] runs, and how.
@@ -21,7 +24,7 @@ type RunOptions struct {
 	// container's /etc/passwd, else /bin/sh.
 	Argv []string
 	// Mounts are the paths of the host to share, absolute or relative to the
-	// working directory, and names of [MountGroups]. Nil stands for "default"; an
+	// working directory, and names of [share.Groups]. Nil stands for "default"; an
 	// empty list, or one of empty strings, shares nothing.
 	Mounts []string
 	// Upper and Work name the upper and work directory of overlayfs, both or
@@ -42,7 +45,7 @@ func (o *RunOptions) plain() bool {
 // terminal, descriptors and working directory of the caller, with another root
 // filesystem, and with the variables of the image that the caller does not have. Where the working directory is not there, it is / and PWD says so.
 //
-// It returns only if that did not work, with an [ExitError], or, where the caller may not
+// It returns only if that did not work, with an [program.ExitError], or, where the caller may not
 // mount, when a process that it started in his place has ended, with an [EndError]; the calling
 // process should then end, as its thread may be in another mount namespace.
 func Exec(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
@@ -64,50 +67,65 @@ func execHere(ctx context.Context, st *container.Store, id container.ID, o RunOp
 		if r.root != nil {
 			err = errors.Join(err, r.root.Close())
 		}
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
 	r.record(st, id)
 	if err := enterRoot(r.root.FD()); err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
 	if err := r.becomeUser(); err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
-	env := withVars(r.env, r.vars)
+	env := program.FillEnv(r.env, r.vars)
 	if r.dir == "" || unix.Chdir(r.dir) != nil {
-		env = setEnv(env, "PWD", "/")
+		env = program.SetEnv(env, "PWD", "/")
 	}
-	p, err := findProgram(o.Argv, env, imagePath(r.vars))
+	p, err := program.Find(o.Argv, env, imagePath(r.vars))
 	if err != nil {
 		return err
 	}
-	return p.exec(env)
+	return p.Exec(env)
 }
 
 // becomeUser gives up what the command is not to have.
 func (r *run) becomeUser() error {
 	if staged != nil {
-		if err := dropInheritance(); err != nil {
+		if err := ids.DropInheritance(); err != nil {
 			return err
 		}
 	}
 	if r.who == nil {
 		return nil
 	}
-	return r.who.become()
+	return r.who.Become()
+}
+
+// Inside becomes a command in the root and working directory that it has already: a plan got
+// as far as that, and could not execute it. The words are the PATH of the image, or "", and the command.
+// It returns as [Exec] does.
+func Inside(words []string) error {
+	if len(words) < 2 {
+		return program.NotStarted(errors.New("no command given"))
+	}
+	env := os.Environ()
+	p, err := program.Find(words[1:], env, words[0])
+	if err != nil {
+		return err
+	}
+	return p.Exec(env)
 }
 
 // A run is what Exec collects before it becomes the command.
 type run struct {
 	env         []string
-	vars        []string  // of the image
-	who         *identity // nil: stay who we are
-	dir         string    // working directory; "" if it has no name
+	vars        []string      // of the image
+	who         *ids.Identity // nil: stay who we are
+	dir         string        // working directory; "" if it has no name
 	upper, work string
 	at          string // where the root is attached
 	root        rootMount
-	binds       []bind
-	sources     []source // of the binds that the host has
+	binds       []share.Bind
+	sources     []share.Source // of the binds that the host has
 	wantPlan    bool
 	plan        *upperAttr // what a plan needs; nil if there will be none
 }
@@ -115,12 +133,12 @@ type run struct {
 // prepare makes the container's root in a mount namespace of this thread.
 func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID, o RunOptions) error {
 	if o.DeescalateSudo {
-		who, err := sudoIdentity(r.env)
+		who, err := ids.SudoCaller(r.env)
 		if err != nil {
 			return err
 		}
 		if r.who = who; who != nil {
-			r.env = who.environ(r.env)
+			r.env = who.Environ(r.env)
 		}
 	}
 	var err error
@@ -135,7 +153,7 @@ func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID,
 		if err := enterNamespace(); err != nil {
 			return err
 		}
-		if r.sources, err = openSources(r.binds); err != nil {
+		if r.sources, err = share.Open(r.binds); err != nil {
 			return err
 		}
 		if o.Upper == "" && o.Work == "" {
@@ -146,16 +164,16 @@ func (r *run) prepare(ctx context.Context, st *container.Store, id container.ID,
 	if err != nil {
 		return err
 	}
-	return mountSources(r.root.FD(), r.sources)
+	return share.Mount(r.root.FD(), r.sources)
 }
 
 // runMounts is what a run shares with the host.
-func runMounts(list, env []string) ([]bind, error) {
+func runMounts(list, env []string) ([]share.Bind, error) {
 	if list == nil {
 		list = []string{"default"}
 	}
-	home, _ := lookupEnv(env, "HOME")
-	return parseMounts(list, home)
+	home, _ := program.LookupEnv(env, "HOME")
+	return share.Parse(list, home)
 }
 
 // workingDir is the caller's working directory by its real name; "" if it has
@@ -259,7 +277,7 @@ func (r *run) open(ctx context.Context, im *image, at string, o overlay.Options)
 // missing makes the mount points for binds that the container lacks, in a
 // directory to go below its layers. Memory gives a place for that: on the store's
 // disk, if that is an overlayfs, the directory would lie too deep for another one.
-func (im *image) missing(ctx context.Context, binds []bind, memory func() (string, error)) (below []string, err error) {
+func (im *image) missing(ctx context.Context, binds []share.Bind, memory func() (string, error)) (below []string, err error) {
 	m, err := im.look(ctx)
 	if err != nil {
 		return nil, err
@@ -268,7 +286,7 @@ func (im *image) missing(ctx context.Context, binds []bind, memory func() (strin
 	if m.FD() < 0 {
 		return nil, nil // before Linux 5.2: they are made in the upper directory
 	}
-	made, err := skeleton(m.FD(), binds, func() (string, error) {
+	made, err := share.Skeleton(m.FD(), binds, func() (string, error) {
 		dir, err := memory()
 		if err != nil {
 			return "", err

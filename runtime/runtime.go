@@ -29,8 +29,10 @@
 //
 // But for Isolate nothing is isolated: apart from the root filesystem a process in a
 // container is what it would be outside. The package does not know layers, blobs and backends from
-// within; package overlay does. Programs that call it must call [MaybeInit] first thing
-// in main.
+// within; package overlay does. What stands on its own lies below it: what is shared with the host
+// (package share), commands and why they do not start (program), users and their ids (ids), and
+// what it takes to run others (proot, reaper, handover, rootemu, bundle). Programs that call it must call
+// [MaybeInit] first thing in main.
 package runtime
 
 import (
@@ -45,26 +47,6 @@ import (
 	"github.com/ihucos/plash/fusefs"
 	"github.com/ihucos/plash/overlay"
 )
-
-// Exit codes of a command that did not come to run, by the convention of env(1)
-// and chroot(1).
-const (
-	codeNotStarted    = 125 // plash failed before
-	codeCannotExecute = 126 // found, but cannot be executed
-	codeNotFound      = 127
-)
-
-// An ExitError says why a command was not started, with the exit code for it.
-type ExitError struct {
-	Code int // 125, 126 or 127
-	Err  error
-}
-
-func (e *ExitError) Error() string { return e.Err.Error() }
-func (e *ExitError) Unwrap() error { return e.Err }
-
-// ExitCode is the code that a program reporting the error ends with.
-func (e *ExitError) ExitCode() int { return e.Code }
 
 // A CommandError says that a command ran and did not succeed.
 type CommandError struct {
@@ -100,15 +82,6 @@ func (e *hintedError) Unwrap() error { return e.error }
 
 // Hint says what the user can do.
 func (e *hintedError) Hint() string { return e.hint }
-
-// notStarted makes an [ExitError] of an error that is none yet.
-func notStarted(err error) error {
-	var exit *ExitError
-	if errors.As(err, &exit) {
-		return err
-	}
-	return &ExitError{Code: codeNotStarted, Err: err}
-}
 
 // An image is a container that was looked up: what is needed to mount it.
 type image struct {

@@ -19,6 +19,9 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/handover"
+	"github.com/ihucos/plash/runtime/ids"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // Who may not mount does so in a user namespace of his own. A Go program has threads from
@@ -33,7 +36,7 @@ const stageName = "plash-stage"
 type stageConfig struct {
 	Store string
 	ID    container.ID
-	Flat  bool // see idMaps
+	Flat  bool // see [ids.Maps]
 	// Single says that there is one user in the namespace.
 	Single bool
 	// One of these is what to do.
@@ -50,7 +53,7 @@ type stageConfig struct {
 }
 
 // needsStage tells whether this process cannot mount as it is.
-func needsStage() bool { return !hasCapabilities(unix.CAP_SYS_ADMIN) }
+func needsStage() bool { return !ids.HasCapabilities(unix.CAP_SYS_ADMIN) }
 
 // ErrNoNamespaces is wrapped by errors about hosts that let the caller have no user namespace
 // to mount in.
@@ -74,13 +77,12 @@ func (s *stage) tell(more any) error { return json.NewEncoder(s.config).Encode(m
 
 // startStage starts a stage. The calling goroutine is locked to its thread: Pdeathsig is
 // sent when the thread ends that forked.
-func startStage(as mapping, death syscall.Signal, files stageFiles, c stageConfig) (*stage, error) {
-	maps, subErr := mapsFor(as)
+func startStage(as ids.Mapping, death syscall.Signal, files stageFiles, c stageConfig) (*stage, error) {
+	maps, subErr := ids.For(as)
 	s, err := startWith(maps, death, files, c)
-	if errors.Is(err, errNoSubIDs) {
+	if errors.Is(err, ids.ErrNoSubordinate) {
 		// They are set up for this user, and yet do not work.
-		maps.uids, maps.gids, maps.helper, maps.setgroups = maps.uids[:1], maps.gids[:1], false, false
-		s, err = startWith(maps, death, files, c)
+		s, err = startWith(maps.WithoutSubordinate(), death, files, c)
 	}
 	if err != nil {
 		return nil, errors.Join(err, subErr)
@@ -88,8 +90,8 @@ func startStage(as mapping, death syscall.Signal, files stageFiles, c stageConfi
 	return s, nil
 }
 
-func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfig) (_ *stage, err error) {
-	c.Flat, c.Single = maps.flat, maps.single()
+func startWith(maps ids.Maps, death syscall.Signal, files stageFiles, c stageConfig) (_ *stage, err error) {
+	c.Flat, c.Single = maps.Flat, maps.Single()
 	exe, err := ownProgram()
 	if err != nil {
 		return nil, err
@@ -113,21 +115,12 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 	if c.Isolated != nil {
 		s.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP
 	}
-	if !maps.none {
-		s.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
-		s.cmd.SysProcAttr.AmbientCaps = allCapabilities()
-	}
-	if !maps.helper && !maps.none {
-		s.cmd.SysProcAttr.UidMappings, s.cmd.SysProcAttr.GidMappings = maps.uids, maps.gids
-		s.cmd.SysProcAttr.GidMappingsEnableSetgroups = maps.setgroups
-	}
+	maps.Apply(s.cmd.SysProcAttr)
 	if err := s.start(configOut, statusIn, files.tar); err != nil {
-		return nil, errors.Join(maps.refused(err), s.close())
+		return nil, errors.Join(refused(maps, err), s.close())
 	}
-	if maps.helper {
-		if err := maps.write(s.cmd.Process.Pid); err != nil {
-			return nil, errors.Join(err, s.kill(), s.close())
-		}
+	if err := maps.Write(s.cmd.Process.Pid); err != nil {
+		return nil, errors.Join(err, s.kill(), s.close())
 	}
 	// A stage that is gone already says more by its end.
 	_ = s.tell(c)
@@ -135,8 +128,8 @@ func startWith(maps idMaps, death syscall.Signal, files stageFiles, c stageConfi
 }
 
 // refused says why there is no stage, from the error of forking it.
-func (m *idMaps) refused(err error) error {
-	if m.none {
+func refused(maps ids.Maps, err error) error {
+	if maps.None {
 		return &hintedError{fmt.Errorf("make namespaces: %w", err), "`plash-doctor` says what works here"}
 	}
 	err = fmt.Errorf("make user namespace: %w", err)
@@ -151,7 +144,7 @@ func (m *idMaps) refused(err error) error {
 // start forks.
 func (s *stage) start(files ...*os.File) error {
 	s.cmd.Args = []string{stageName}
-	return startWithFiles(s.cmd, files...)
+	return handover.Start(s.cmd, files...)
 }
 
 func (s *stage) close() error { return errors.Join(s.config.Close(), s.status.Close()) }
@@ -181,7 +174,7 @@ var passed = []os.Signal{
 }
 
 // becomeStaged is Exec and WithMount by a stage. It returns an [EndError] when the command
-// has ended, or an [ExitError].
+// has ended, or an [program.ExitError].
 func becomeStaged(c stageConfig) error {
 	goruntime.LockOSThread()
 	keepIgnored()
@@ -192,9 +185,9 @@ func becomeStaged(c stageConfig) error {
 		}
 	}
 	defer signal.Stop(signals)
-	s, err := startStage(asSelf, unix.SIGKILL, stageFiles{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, c)
+	s, err := startStage(ids.AsSelf, unix.SIGKILL, stageFiles{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, c)
 	if err != nil {
-		return notStarted(err)
+		return program.NotStarted(err)
 	}
 	pid := s.cmd.Process.Pid
 	go func() {
@@ -207,15 +200,15 @@ func becomeStaged(c stageConfig) error {
 	}()
 	state, err := waitWithStops(pid)
 	if err != nil {
-		return notStarted(errors.Join(err, s.close()))
+		return program.NotStarted(errors.Join(err, s.close()))
 	}
 	o, failed, err := s.told()
 	if err = errors.Join(err, s.close()); err != nil {
-		return notStarted(fmt.Errorf("wait for the command: %w", err))
+		return program.NotStarted(fmt.Errorf("wait for the command: %w", err))
 	}
 	switch {
 	case failed:
-		return notStarted(o.err())
+		return program.NotStarted(o.err())
 	case state.Signaled():
 		return &EndError{Code: 128 + int(state.Signal()), Signal: state.Signal()}
 	}
@@ -318,7 +311,7 @@ func layerStaged(ctx context.Context, st *container.Store, parent container.ID, 
 	go func() {
 		goruntime.LockOSThread()
 		var startErr error
-		s, startErr = startStage(asRoot, unix.SIGTERM, files, stageConfig{Store: st.CAS().Dir(), ID: parent, Layer: c})
+		s, startErr = startStage(ids.AsRoot, unix.SIGTERM, files, stageConfig{Store: st.CAS().Dir(), ID: parent, Layer: c})
 		done <- errors.Join(startErr, tarIn.Close())
 		if startErr != nil {
 			return

@@ -6,13 +6,12 @@ import (
 	"errors"
 	"os"
 	goruntime "runtime"
-	"strconv"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/handover"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // staged is what this process was told, if it is a stage: then it is in namespaces of plash's
@@ -81,22 +80,16 @@ func maybeStage() {
 	if !isStage() {
 		return
 	}
-	var files [3]*os.File // as stage.start has them
-	for i := range files {
-		if fd, err := strconv.Atoi(os.Args[i+1]); err == nil && fd >= 0 {
-			unix.CloseOnExec(fd)
-			files[i] = os.NewFile(uintptr(fd), "stage")
-		}
-	}
+	files := handover.Taken(os.Args[1:], "stage") // three, as stage.start has them
 	var c stageConfig
 	c.told = json.NewDecoder(files[0])
 	if err := c.told.Decode(&c); err != nil {
-		os.Exit(codeNotStarted) // the parent is gone, or knows better
+		os.Exit(program.CodeNotStarted) // the parent is gone, or knows better
 	}
 	staged = &c
 	err := c.do(files[2])
 	if err := json.NewEncoder(files[1]).Encode(outcomeOf(err)); err != nil {
-		os.Exit(codeNotStarted)
+		os.Exit(program.CodeNotStarted)
 	}
 	os.Exit(0)
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/replay"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // errAgain says that something in the plan of an init did not work, and that nothing was run.
@@ -60,7 +61,7 @@ func (p *recorder) step(s *step) bool {
 		replay.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH))
 	var shared []sharedPlace
 	for _, b := range c.Binds {
-		found, ok := findPlace(s.root.FD(), b)
+		found, ok := b.FindPlace(s.root.FD())
 		switch {
 		case !ok:
 			return false
@@ -68,7 +69,7 @@ func (p *recorder) step(s *step) bool {
 		case b.Path == "/proc":
 			shared = append(shared, sharedPlace{b.Path, p.procfs()})
 		default:
-			shared = append(shared, sharedPlace{b.Path, p.cloneTree(b.source())})
+			shared = append(shared, sharedPlace{b.Path, p.cloneTree(b.HostPath())})
 		}
 	}
 	p.Call(unix.SYS_MOVE_MOUNT, root.Arg(), replay.String(""), cwd(), replay.String(c.At), replay.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
@@ -77,25 +78,9 @@ func (p *recorder) step(s *step) bool {
 	}
 	p.enter(root)
 	p.Call(unix.SYS_UMASK, replay.Number(c.Umask))
-	path, _ := lookupEnv(c.Env, "PATH")
+	path, _ := program.LookupEnv(c.Env, "PATH")
 	p.Spawn(path, c.Argv, c.Env)
 	return true
-}
-
-// findPlace looks whether the host has something to share and the container a place for it. It is not ok
-// if the one who shares it had anything to say.
-func findPlace(root int, b bind) (found, ok bool) {
-	fi, err := os.Stat(b.source())
-	if err != nil {
-		return false, b.Optional
-	}
-	dst, err := openInside(root, b.Path, 0)
-	if err != nil {
-		return false, false
-	}
-	defer unix.Close(dst)
-	s := source{bind: b, dir: fi.IsDir()}
-	return true, s.fits(root, dst) == nil
 }
 
 // procfs makes a procfs of the pid namespace that it is made in.
@@ -119,7 +104,7 @@ func (p *recorder) cloneTree(path string) replay.Slot {
 		replay.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
 }
 
-// share puts a mount at its place in the container, as [source.mount] does.
+// share puts a mount at its place in the container, as [share.Mount] does.
 func (p *recorder) share(root replay.Slot, s sharedPlace) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	b := (*[unix.SizeofOpenHow]byte)(unsafe.Pointer(&how))

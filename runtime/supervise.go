@@ -16,7 +16,7 @@ import (
 
 // supervise runs the step's command under an init in namespaces of its own, and
 // waits until both are gone. The calling goroutine is locked to its thread:
-// Pdeathsig is sent when the thread ends that forked. The error is nil, a [CommandError], an [ExitError],
+// Pdeathsig is sent when the thread ends that forked. The error is nil, a [CommandError], an [program.ExitError],
 // or says what went wrong in between.
 func (s *step) supervise(ctx context.Context) error {
 	if s.root.FD() < 0 {

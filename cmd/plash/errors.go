@@ -12,6 +12,7 @@ import (
 	"github.com/ihucos/plash/importexport/output"
 	"github.com/ihucos/plash/overlay"
 	"github.com/ihucos/plash/runtime"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // Exit codes that every command shares.
@@ -133,7 +134,7 @@ func exitCode(err error) int {
 		usage   *usageError
 		stopped *signalError
 		exec    *notStarted
-		code    *runtime.ExitError
+		code    *program.ExitError
 		command *runtime.CommandError
 		step    *build.StepError
 	)

@@ -1,4 +1,4 @@
-package runtime
+package program
 
 import (
 	"bytes"
@@ -11,10 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// executable gives the command line with which execve(2) starts the program, for who has
+// CommandLine gives the command line with which execve(2) starts the program, for who has
 // others call that and hears little of what comes of it. As execvp(3) would, it has a
-// text without #! line run by the shell.
-func (p program) executable() ([]string, error) {
+// text without #! line run by the shell. The error is an [ExitError].
+func (p Program) CommandLine() ([]string, error) {
+	argv, err := p.executable()
+	if err != nil {
+		return nil, execError(p.argv[0], err)
+	}
+	return argv, nil
+}
+
+func (p Program) executable() ([]string, error) {
 	fd, err := unix.Open(p.path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return p.argv, nil // it need not be readable

@@ -1,4 +1,4 @@
-package runtime
+package program
 
 import (
 	"bytes"
@@ -32,13 +32,13 @@ func TestExecutable(t *testing.T) {
 		"\xca\xfe\xba\xbe\x00x": argv, // of another kind
 		"\x7fELF":               argv,
 	} {
-		got, err := program{file(text), argv}.executable()
+		got, err := Program{file(text), argv}.executable()
 		if !slices.Equal(got, want) || (err != nil) != (want == nil) {
 			t.Errorf("%q: %q, %v, expected %q", text, got, err, want)
 		}
 	}
 	for _, name := range []string{"/proc/self/exe", "/bin/sh"} {
-		if got, err := (program{name, argv}).executable(); err != nil || !slices.Equal(got, argv) {
+		if got, err := (Program{name, argv}).executable(); err != nil || !slices.Equal(got, argv) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
@@ -54,7 +54,7 @@ func TestExecutable(t *testing.T) {
 		t.Errorf("the loader of /bin/sh: %v", err)
 	}
 	broken := strings.Replace(string(b), loader, "/nosuch"+loader[len("/nosuch"):], 1)
-	if got, err := (program{file(broken), argv}).executable(); err == nil {
+	if got, err := (Program{file(broken), argv}).executable(); err == nil {
 		t.Errorf("without its loader: %q", got)
 	}
 }
@@ -82,5 +82,7 @@ func TestDynamicLoaderSeed(t *testing.T) {
 	copy(b, "\x7fELF\x02\x01")
 	b[32], b[56], b[64], b[72], b[96] = 64, 1, 3, 120, 16
 	copy(b[120:], "/lib/ld.so")
-	equal(t, "loader", dynamicLoader(bytes.NewReader(b), b), "/lib/ld.so")
+	if loader := dynamicLoader(bytes.NewReader(b), b); loader != "/lib/ld.so" {
+		t.Errorf("loader %q", loader)
+	}
 }

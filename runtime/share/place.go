@@ -1,4 +1,4 @@
-package runtime
+package share
 
 import (
 	"errors"
@@ -13,9 +13,9 @@ import (
 // maxLinks is how many symbolic links a path may lead through, as in the kernel.
 const maxLinks = 40
 
-// openInside opens a path of a container, with O_PATH and flags. Absolute
-// symbolic links and ".." stay inside root (openat2 since Linux 5.6).
-func openInside(root int, path string, flags uint64) (int, error) {
+// OpenInside opens a path of a container, whose root is the open directory root, with O_PATH and
+// flags. Absolute symbolic links and ".." stay inside root (openat2 since Linux 5.6).
+func OpenInside(root int, path string, flags uint64) (int, error) {
 	how := unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC | flags,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
@@ -32,7 +32,7 @@ func openInside(root int, path string, flags uint64) (int, error) {
 // mountPoint opens a path of a container to mount something on it, and makes it
 // where it is missing: a directory, or an empty file.
 func mountPoint(root int, path string, dir bool) (fd int, made bool, err error) {
-	fd, err = openInside(root, path, 0)
+	fd, err = OpenInside(root, path, 0)
 	if !errors.Is(err, unix.ENOENT) {
 		return fd, false, err
 	}
@@ -43,7 +43,7 @@ func mountPoint(root int, path string, dir bool) (fd int, made bool, err error) 
 	if err := makePath(root, to, dir); err != nil {
 		return -1, false, err
 	}
-	fd, err = openInside(root, path, 0)
+	fd, err = OpenInside(root, path, 0)
 	return fd, true, err
 }
 
@@ -84,7 +84,7 @@ func canonical(root int, name string) (string, error) {
 
 // readlinkInside reads a symbolic link; EINVAL if it is something else.
 func readlinkInside(root int, name string) (string, error) {
-	fd, err := openInside(root, name, unix.O_NOFOLLOW)
+	fd, err := OpenInside(root, name, unix.O_NOFOLLOW)
 	if err != nil {
 		return "", err
 	}
@@ -151,15 +151,15 @@ func makeFile(parent int, name string) error {
 	return errors.Join(unix.Fchmod(fd, 0o644), unix.Close(fd))
 }
 
-// skeleton makes, in the empty directory dir, the mount points for binds that
-// the container with the given root lacks. It returns whether there are any.
-func skeleton(root int, binds []bind, dir func() (string, error)) (made string, err error) {
+// Skeleton makes the mount points for binds that the container with the given root lacks, in an
+// empty directory that dir makes if there are any. It returns the directory, or "".
+func Skeleton(root int, binds []Bind, dir func() (string, error)) (made string, err error) {
 	for _, b := range binds {
-		fi, err := os.Stat(b.source())
+		fi, err := os.Stat(b.HostPath())
 		if err != nil {
 			continue // mounting it will tell, if it matters
 		}
-		fd, err := openInside(root, b.Path, 0)
+		fd, err := OpenInside(root, b.Path, 0)
 		if err == nil {
 			unix.Close(fd)
 			continue

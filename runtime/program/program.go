@@ -1,11 +1,23 @@
-package runtime
+// Package program finds the command of a command line in the root that the calling thread has,
+// as execvp(3) would, and executes it: [Find], then [Program.Exec], [Program.Fork] or, where others
+// execute it, [Program.CommandLine]. What an environment says is read and changed by functions
+// of it too.
+//
+// Invariants:
+//   - Who is told that a command was not started gets an [ExitError], with the exit code that
+//     env(1) and chroot(1) give that.
+//   - Files of an image that are looked at may be anything: a named pipe does not make it wait.
+//   - An environment that is given is not changed: functions return another one.
+//
+// It enters no root and changes no ids, and waits for nothing that it starts.
+package program
 
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -13,37 +25,37 @@ import (
 	"github.com/ihucos/plash/runtime/bundle"
 )
 
-// defaultPath is where commands are looked for without PATH, and what the steps
-// of a build get.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// DefaultPath is where commands are looked for without PATH, and what the steps of a build
+// have as PATH.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// A program is what to execute for a command line.
-type program struct {
+// A Program is what to execute for a command line.
+type Program struct {
 	path string
 	argv []string
 }
 
-// findProgram looks for a command the way execvp(3) does, in the root and working
+// Find looks for a command the way execvp(3) does, in the root and working
 // directory of the calling thread, and where it is not in PATH, in the directories of also.
 // Without a command it is the container's shell. The error is an [ExitError].
-func findProgram(argv, env []string, also string) (program, error) {
+func Find(argv, env []string, also string) (Program, error) {
 	if len(argv) == 0 {
 		sh := loginShell()
-		return program{sh, []string{path.Base(sh)}}, nil
+		return Program{sh, []string{path.Base(sh)}}, nil
 	}
 	name := argv[0]
 	if strings.Contains(name, "/") {
 		if err := executable(name); err != nil {
-			return program{}, execError(name, err)
+			return Program{}, execError(name, err)
 		}
-		return program{name, argv}, nil
+		return Program{name, argv}, nil
 	}
 	if name == "" {
-		return program{}, execError(name, unix.ENOENT)
+		return Program{}, execError(name, unix.ENOENT)
 	}
-	dirs, ok := lookupEnv(env, "PATH")
+	dirs, ok := LookupEnv(env, "PATH")
 	if !ok {
-		dirs = defaultPath
+		dirs = DefaultPath
 	}
 	err := error(unix.ENOENT)
 	search := strings.Split(dirs, ":")
@@ -57,7 +69,7 @@ func findProgram(argv, env []string, also string) (program, error) {
 		}
 		this := executable(file)
 		if this == nil {
-			return program{file, argv}, nil
+			return Program{file, argv}, nil
 		}
 		// As execvp: a file that is there and cannot be executed is remembered, and
 		// the search goes on.
@@ -65,17 +77,17 @@ func findProgram(argv, env []string, also string) (program, error) {
 			err = this
 		}
 	}
-	return program{}, execError(name, err)
+	return Program{}, execError(name, err)
 }
 
-// commandDirs are the directories that a command is looked for in.
-func commandDirs(name string, env []string) []string {
+// Dirs are the directories that a command is looked for in.
+func Dirs(name string, env []string) []string {
 	if strings.Contains(name, "/") {
 		return []string{path.Dir(name)}
 	}
-	dirs, ok := lookupEnv(env, "PATH")
+	dirs, ok := LookupEnv(env, "PATH")
 	if !ok {
-		dirs = defaultPath
+		dirs = DefaultPath
 	}
 	return strings.Split(dirs, ":")
 }
@@ -93,8 +105,8 @@ func executable(file string) error {
 	return unix.Faccessat(unix.AT_FDCWD, file, unix.X_OK, 0)
 }
 
-// exec becomes the program; it returns only an [ExitError].
-func (p program) exec(env []string) error {
+// Exec becomes the program; it returns only an [ExitError].
+func (p Program) Exec(env []string) error {
 	replay.RestoreIgnored()
 	err := unix.Exec(p.path, p.argv, env)
 	if errors.Is(err, unix.ENOEXEC) {
@@ -104,25 +116,26 @@ func (p program) exec(env []string) error {
 	return execError(p.argv[0], p.explain(err))
 }
 
-// Inside becomes a command in the root and working directory that it has already: a plan got
-// as far as that, and could not execute it. The words are the PATH of the image, or "", and the command.
-// It returns as [Exec] does.
-func Inside(words []string) error {
-	if len(words) < 2 {
-		return notStarted(errors.New("no command given"))
+// Fork has the program started by forkExec, which does what [syscall.ForkExec] does. The error
+// is an [ExitError].
+func (p Program) Fork(
+	forkExec func(path string, argv []string, attr *syscall.ProcAttr) (int, error), attr *syscall.ProcAttr,
+) (pid int, err error) {
+	pid, err = forkExec(p.path, p.argv, attr)
+	if errors.Is(err, unix.ENOEXEC) {
+		sh := p.viaShell()
+		pid, err = forkExec(sh.path, sh.argv, attr)
 	}
-	env := os.Environ()
-	p, err := findProgram(words[1:], env, words[0])
 	if err != nil {
-		return err
+		return 0, execError(p.argv[0], p.explain(err))
 	}
-	return p.exec(env)
+	return pid, nil
 }
 
 // viaShell is what execvp(3) does for a file in no known format: a script
 // without #! line.
-func (p program) viaShell() program {
-	return program{"/bin/sh", append([]string{"sh", p.path}, p.argv[1:]...)}
+func (p Program) viaShell() Program {
+	return Program{"/bin/sh", append([]string{"sh", p.path}, p.argv[1:]...)}
 }
 
 // errInterpreter says that a file is there, but what its #! line or ELF header
@@ -130,7 +143,7 @@ func (p program) viaShell() program {
 var errInterpreter = errors.New("its interpreter or dynamic loader is not there")
 
 // explain tells the two reasons apart for which execve(2) says ENOENT.
-func (p program) explain(err error) error {
+func (p Program) explain(err error) error {
 	if errors.Is(err, unix.ENOENT) && executable(p.path) == nil {
 		return errInterpreter
 	}
@@ -142,11 +155,11 @@ func execError(name string, err error) error {
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		if strings.Contains(name, "/") {
-			return &ExitError{codeNotFound, fmt.Errorf("%s: not found in the container: %w", name, err)}
+			return &ExitError{CodeNotFound, fmt.Errorf("%s: not found in the container: %w", name, err)}
 		}
-		return &ExitError{codeNotFound, fmt.Errorf("%s: command not found", name)}
+		return &ExitError{CodeNotFound, fmt.Errorf("%s: command not found", name)}
 	default:
-		return &ExitError{codeCannotExecute, fmt.Errorf("%s: cannot be executed: %w", name, err)}
+		return &ExitError{CodeCannotExecute, fmt.Errorf("%s: cannot be executed: %w", name, err)}
 	}
 }
 
@@ -156,8 +169,9 @@ func loginShell() string {
 	return shellOf(unix.Open("/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0))
 }
 
-// loginShellIn is loginShell for a container whose root is an open directory.
-func loginShellIn(root int) string {
+// ShellIn is the shell of the first user of a container whose root is an open directory;
+// /bin/sh where it does not say.
+func ShellIn(root int) string {
 	return shellOf(bundle.OpenIn(root, "/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK))
 }
 
@@ -180,30 +194,4 @@ func shellOf(fd int, err error) string {
 		return fallback
 	}
 	return strings.TrimSpace(f[6])
-}
-
-// lookupEnv finds a variable; of several of one name the first, as getenv(3).
-func lookupEnv(env []string, name string) (string, bool) {
-	for _, v := range env {
-		if value, ok := strings.CutPrefix(v, name+"="); ok {
-			return value, true
-		}
-	}
-	return "", false
-}
-
-// setEnv gives a variable a value, in a new slice.
-func setEnv(env []string, name, value string) []string {
-	return append(unsetEnv(env, name), name+"="+value)
-}
-
-// unsetEnv leaves a variable out, in a new slice.
-func unsetEnv(env []string, name string) []string {
-	out := make([]string, 0, len(env)+1)
-	for _, v := range env {
-		if !strings.HasPrefix(v, name+"=") {
-			out = append(out, v)
-		}
-	}
-	return out
 }

@@ -1,4 +1,4 @@
-package runtime
+package handover
 
 import (
 	"errors"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketPair makes two sockets that are connected; reads of ours end when it is closed.
-func socketPair() (ours, theirs *os.File, err error) {
+// Pair makes two sockets that are connected; reads of ours end when it is closed.
+func Pair() (ours, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make sockets: %w", err)
@@ -20,17 +20,8 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket"), nil
 }
 
-// memoryFile makes a file that has no name.
-func memoryFile(what string) (*os.File, error) {
-	fd, err := unix.MemfdCreate(what, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("make file in memory: %w", err)
-	}
-	return os.NewFile(uintptr(fd), what), nil
-}
-
-// sendFiles sends open files through a socket.
-func sendFiles(socket *os.File, files []*os.File) error {
+// Send sends open files through a socket.
+func Send(socket *os.File, files []*os.File) error {
 	fds := make([]int, len(files))
 	for i, f := range files {
 		fds[i] = int(f.Fd())
@@ -47,8 +38,8 @@ func sendFiles(socket *os.File, files []*os.File) error {
 	return errors.Join(err, sendErr)
 }
 
-// receiveFiles makes descriptors from 0 on of what sendFiles sent.
-func receiveFiles(socket *os.File, n int) error {
+// Receive makes descriptors from 0 on of the n files that [Send] sent. They are not close-on-exec.
+func Receive(socket *os.File, n int) error {
 	var b [1]byte
 	control := make([]byte, unix.CmsgSpace(4*n))
 	_, size, _, _, err := unix.Recvmsg(int(socket.Fd()), b[:], control, unix.MSG_CMSG_CLOEXEC)

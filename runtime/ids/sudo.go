@@ -1,4 +1,4 @@
-package runtime
+package ids
 
 import (
 	"fmt"
@@ -10,25 +10,27 @@ import (
 
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/runtime/program"
 )
 
-// An identity is a user to give a command back to.
-type identity struct {
+// An Identity is a user to give a command back to.
+type Identity struct {
 	uid, gid    int
 	groups      []uint32
 	name        string
 	home, shell string // "" if the host does not know the user
 }
 
-// sudoIdentity is who called sudo; nil if root was not reached through it.
-func sudoIdentity(env []string) (*identity, error) {
-	uidText, ok := lookupEnv(env, "SUDO_UID")
+// SudoCaller is who called sudo; nil if root was not reached through it.
+func SudoCaller(env []string) (*Identity, error) {
+	uidText, ok := program.LookupEnv(env, "SUDO_UID")
 	if !ok || os.Geteuid() != 0 {
 		return nil, nil
 	}
-	gidText, _ := lookupEnv(env, "SUDO_GID")
-	who := &identity{}
-	who.name, _ = lookupEnv(env, "SUDO_USER")
+	gidText, _ := program.LookupEnv(env, "SUDO_GID")
+	who := &Identity{}
+	who.name, _ = program.LookupEnv(env, "SUDO_USER")
 	for _, v := range []struct {
 		name, text string
 		id         *int
@@ -58,21 +60,21 @@ func sudoIdentity(env []string) (*identity, error) {
 	return who, nil
 }
 
-// environ is the environment as the user would have it.
-func (who *identity) environ(env []string) []string {
+// Environ is the environment as the user would have it.
+func (who *Identity) Environ(env []string) []string {
 	for _, v := range [][2]string{
 		{"HOME", who.home}, {"SHELL", who.shell}, {"USER", who.name}, {"LOGNAME", who.name},
 	} {
 		if v[1] != "" {
-			env = setEnv(env, v[0], v[1])
+			env = program.SetEnv(env, v[0], v[1])
 		}
 	}
 	return env
 }
 
-// become gives root up for good, on the calling thread alone, which must be
+// Become gives root up for good, on the calling thread alone, which must be
 // locked and about to exec. (Package syscall would change all threads.)
-func (who *identity) become() error {
+func (who *Identity) Become() error {
 	_, _, errno := syscall.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(who.groups)), uintptr(unsafe.Pointer(&who.groups[0])), 0)
 	if errno != 0 {
 		return fmt.Errorf("give up root: set groups: %w", errno)

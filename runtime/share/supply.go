@@ -1,4 +1,4 @@
-package runtime
+package share
 
 import (
 	"errors"
@@ -11,28 +11,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const resolvConf = "/etc/resolv.conf"
+// Paths of which a copy can have something else.
+const (
+	devDir     = "/dev"
+	resolvConf = "/etc/resolv.conf"
+)
 
-// A supplied is what was put into a copy.
-type supplied struct {
-	// paths are all that a host with mounts would have shared, as they lie in the
+// CanSupply tells whether [Supply] has something to put in the place of the path.
+func (b Bind) CanSupply() bool { return b.Path == devDir || b.Path == resolvConf }
+
+// A Supplied is what was put into a copy.
+type Supplied struct {
+	// Paths are all that a host with mounts would have shared, as they lie in the
 	// container: relative to its root, without symbolic links.
-	paths []string
-	// parents are the directories that they lie in.
-	parents []string
+	Paths []string
+	// Parents are the directories that they lie in.
+	Parents []string
 }
 
-// supply puts into a copy what can be there in the place of mounts: the common devices,
+// Supply puts into a copy of a container's tree, the open directory root, what can be there in the place of mounts: the common devices,
 // and the host's resolv.conf. Of the rest there are empty directories, if nothing else.
-func supply(root int, binds []bind) (*supplied, error) {
-	s := &supplied{}
+func Supply(root int, binds []Bind) (*Supplied, error) {
+	s := &Supplied{}
 	return s, s.all(root, binds, s.stead)
 }
 
-// supplyPlaces makes the places in a copy at which others will show something.
-func supplyPlaces(root int, binds []bind) (*supplied, error) {
-	s := &supplied{}
-	return s, s.all(root, binds, func(root int, b bind, _ string, dir bool) error {
+// SupplyPlaces makes the places in a copy at which others will show something.
+func SupplyPlaces(root int, binds []Bind) (*Supplied, error) {
+	s := &Supplied{}
+	return s, s.all(root, binds, func(root int, b Bind, _ string, dir bool) error {
 		fd, _, err := mountPoint(root, b.Path, dir)
 		if err == nil {
 			unix.Close(fd)
@@ -42,29 +49,35 @@ func supplyPlaces(root int, binds []bind) (*supplied, error) {
 }
 
 // all calls put for all paths that the host has, with where each lies in the copy.
-func (s *supplied) all(root int, binds []bind, put func(root int, b bind, to string, dir bool) error) error {
+func (s *Supplied) all(root int, binds []Bind, put func(root int, b Bind, to string, dir bool) error) error {
 	for _, b := range binds {
-		fi, err := os.Stat(b.source())
+		fi, err := os.Stat(b.HostPath())
 		if err != nil {
 			continue // the host does not have it
 		}
 		to, err := canonical(root, b.Path)
 		if err == nil {
-			s.note(to)
+			s.Note(to)
 			err = put(root, b, to, fi.IsDir())
 		}
 		if err != nil {
 			if !imageLacksPlace(err) {
 				return fmt.Errorf("supply %s in the container: %w", b.Path, err)
 			}
-			b.leaveOut(err)
+			b.LeaveOut(err)
 		}
 	}
 	return nil
 }
 
+// MakeFile makes an empty file at a canonical path, besides.
+func (s *Supplied) MakeFile(root int, name string) error {
+	s.Note(name)
+	return makePath(root, name, false)
+}
+
 // stead puts something in the place of a path that cannot be shared.
-func (s *supplied) stead(root int, b bind, to string, dir bool) error {
+func (s *Supplied) stead(root int, b Bind, to string, dir bool) error {
 	switch {
 	case b.Path == resolvConf:
 		return supplyFile(root, to)
@@ -76,18 +89,18 @@ func (s *supplied) stead(root int, b bind, to string, dir bool) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if b.Path == "/dev" {
+	if b.Path == devDir {
 		return supplyDevices(fd)
 	}
 	return nil
 }
 
-// note notes a canonical path, and all above it.
-func (s *supplied) note(to string) {
-	s.paths = append(s.paths, to)
+// Note notes a canonical path, and all above it.
+func (s *Supplied) Note(to string) {
+	s.Paths = append(s.Paths, to)
 	for to != "" {
 		to = strings.TrimPrefix(path.Dir("/"+to), "/")
-		s.parents = append(s.parents, to)
+		s.Parents = append(s.Parents, to)
 	}
 }
 
