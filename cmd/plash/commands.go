@@ -59,7 +59,7 @@ func commands() []commandEntry {
 		{"data", "The store", "print the path of the store", newData},
 		{"clean", "The store", "free what no one needs", newClean},
 		{"shrink", "The store", "remove the least recently used half of the containers", newShrink},
-		{"fsck", "The store", "look whether the store is what it must be, and repair it", newFsck},
+		{"fsck", "The store", "check the store, and repair it", newFsck},
 		{"purge", "The store", "remove everything", newPurge},
 
 		{"help", "About plash", "list the commands, explain a command", newHelp},

@@ -52,13 +52,16 @@ func overview() string {
 	var b strings.Builder
 	b.WriteString(topUsage + "\n\nBuilds and runs containers that are just processes.\n" +
 		"plash-NAME is the same as plash NAME, and --help explains each.\n")
-	group := ""
+	group, width := "", 0
+	for _, e := range commands() {
+		width = max(width, len(e.name))
+	}
 	for _, e := range commands() {
 		if e.group != group {
 			group = e.group
 			b.WriteString("\n" + group + ":\n")
 		}
-		fmt.Fprintf(&b, "  %-12s %s\n", e.name, e.summary)
+		fmt.Fprintf(&b, "  %-*s  %s\n", width, e.name, e.summary)
 	}
 	b.WriteString("\nExample:\n  plash-run --image alpine --run 'touch /file' -- ls /file\n")
 	return b.String()
