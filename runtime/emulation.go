@@ -60,7 +60,7 @@ func (s *step) presets(ctx context.Context, im *image) (binds []share.Bind, err 
 		return nil, fmt.Errorf("make presets: %w", err)
 	}
 	some, err := rootemu.Presets(dir, func(path string) bool {
-		fd, err := share.OpenInside(m.FD(), path, unix.O_DIRECTORY)
+		fd, err := share.OpenInside(m.FD(), path, unix.O_PATH|unix.O_DIRECTORY)
 		if err == nil {
 			unix.Close(fd)
 		}

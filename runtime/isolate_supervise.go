@@ -17,6 +17,7 @@ import (
 
 	"github.com/ihucos/plash/runtime/bundle"
 	"github.com/ihucos/plash/runtime/program"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // A supervision is of an engine that runs a container.
@@ -115,7 +116,7 @@ func (s *supervision) resize() {
 		return // it has ended
 	}
 	defer unix.Close(root)
-	console, err := bundle.OpenIn(root, "/dev/console", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK)
+	console, err := share.OpenInside(root, "/dev/console", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK)
 	if err != nil {
 		return // the container has done something with it
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // written writes a bundle and reads its configuration.
@@ -49,7 +50,7 @@ func TestWrite(t *testing.T) {
 		Binds: []Bind{{Path: "/srv", Source: "/host/srv"}},
 	}
 	s := written(t, c)
-	if want := []string{"A=1", "HOME=/image", "PATH=" + DefaultPath, "HOSTNAME=plash-7"}; !slices.Equal(s.Process.Env, want) {
+	if want := []string{"A=1", "HOME=/image", "PATH=" + program.DefaultPath, "HOSTNAME=plash-7"}; !slices.Equal(s.Process.Env, want) {
 		t.Errorf("environment %q, expected %q", s.Process.Env, want)
 	}
 	if s.Process.Cwd != "/data" || !slices.Equal(s.Process.Args, c.Args) || s.Process.Terminal || s.Hostname != "plash-7" {

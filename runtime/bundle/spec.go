@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/ihucos/plash/container"
+	"github.com/ihucos/plash/runtime/program"
 )
 
 // A Container is what a bundle is made of, besides the root filesystem.
@@ -40,9 +41,6 @@ type Bind struct {
 // An Owner is a user of the host.
 type Owner struct{ UID, GID int }
 
-// DefaultPath is PATH where the image does not say.
-const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 // Command is what an image says is to be run, with the words of a user: they take the place
 // of Cmd.
 func Command(im container.ImageConfig, words []string) []string {
@@ -63,7 +61,7 @@ func (c *Container) Env() []string {
 			env = append(env, name+"="+value)
 		}
 	}
-	add("PATH", DefaultPath)
+	add("PATH", program.DefaultPath)
 	add("HOME", c.User.Home)
 	add("HOSTNAME", c.Name)
 	if c.Terminal {

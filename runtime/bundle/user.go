@@ -10,6 +10,8 @@ import (
 
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // A User is who a container's command runs as.
@@ -49,24 +51,11 @@ func LookUp(root int, name string) (User, error) {
 	return who, nil
 }
 
-// OpenIn opens a path of an image whose root is an open directory. No symbolic link and no
-// ".." leads out of it (openat2(2), since Linux 5.6).
-func OpenIn(root int, path string, flags uint64) (fd int, err error) {
-	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	for {
-		fd, err = unix.Openat2(root, path, &how)
-		// EAGAIN: something on the host was renamed meanwhile, and ".." could not be trusted.
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
-	}
-}
-
 // readAccounts reads a file of the image, where anything may be at its place. One that is
 // missing is empty.
 func readAccounts(root int, path string) ([]byte, error) {
 	// O_NONBLOCK: opening a named pipe does not hang.
-	fd, err := OpenIn(root, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	fd, err := share.OpenInside(root, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}

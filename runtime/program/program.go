@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/replay"
-	"github.com/ihucos/plash/runtime/bundle"
+	"github.com/ihucos/plash/runtime/share"
 )
 
 // DefaultPath is where commands are looked for without PATH, and what the steps of a build
@@ -172,7 +172,7 @@ func loginShell() string {
 // ShellIn is the shell of the first user of a container whose root is an open directory;
 // /bin/sh where it does not say.
 func ShellIn(root int) string {
-	return shellOf(bundle.OpenIn(root, "/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK))
+	return shellOf(share.OpenInside(root, "/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK))
 }
 
 // shellOf reads an open passwd, and closes it.

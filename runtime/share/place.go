@@ -13,11 +13,11 @@ import (
 // maxLinks is how many symbolic links a path may lead through, as in the kernel.
 const maxLinks = 40
 
-// OpenInside opens a path of a container, whose root is the open directory root, with O_PATH and
-// flags. Absolute symbolic links and ".." stay inside root (openat2 since Linux 5.6).
+// OpenInside opens a path of a container, whose root is the open directory root, with flags as for
+// open(2). Absolute symbolic links and ".." stay inside root (openat2 since Linux 5.6).
 func OpenInside(root int, path string, flags uint64) (int, error) {
 	how := unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC | flags,
+		Flags:   unix.O_CLOEXEC | flags,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	for {
@@ -32,7 +32,7 @@ func OpenInside(root int, path string, flags uint64) (int, error) {
 // mountPoint opens a path of a container to mount something on it, and makes it
 // where it is missing: a directory, or an empty file.
 func mountPoint(root int, path string, dir bool) (fd int, made bool, err error) {
-	fd, err = OpenInside(root, path, 0)
+	fd, err = OpenInside(root, path, unix.O_PATH)
 	if !errors.Is(err, unix.ENOENT) {
 		return fd, false, err
 	}
@@ -43,7 +43,7 @@ func mountPoint(root int, path string, dir bool) (fd int, made bool, err error) 
 	if err := makePath(root, to, dir); err != nil {
 		return -1, false, err
 	}
-	fd, err = OpenInside(root, path, 0)
+	fd, err = OpenInside(root, path, unix.O_PATH)
 	return fd, true, err
 }
 
@@ -84,7 +84,7 @@ func canonical(root int, name string) (string, error) {
 
 // readlinkInside reads a symbolic link; EINVAL if it is something else.
 func readlinkInside(root int, name string) (string, error) {
-	fd, err := OpenInside(root, name, unix.O_NOFOLLOW)
+	fd, err := OpenInside(root, name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return "", err
 	}
@@ -159,7 +159,7 @@ func Skeleton(root int, binds []Bind, dir func() (string, error)) (made string, 
 		if err != nil {
 			continue // mounting it will tell, if it matters
 		}
-		fd, err := OpenInside(root, b.Path, 0)
+		fd, err := OpenInside(root, b.Path, unix.O_PATH)
 		if err == nil {
 			unix.Close(fd)
 			continue

@@ -182,7 +182,7 @@ func (b Bind) FindPlace(root int) (found, ok bool) {
 	if err != nil {
 		return false, b.Optional
 	}
-	dst, err := OpenInside(root, b.Path, 0)
+	dst, err := OpenInside(root, b.Path, unix.O_PATH)
 	if err != nil {
 		return false, false
 	}
