@@ -5,9 +5,10 @@ import (
 	"os"
 	"os/exec"
 	goruntime "runtime"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/runtime/seccomp"
 )
 
 // dockerCaps are the capabilities of root in a container that Docker makes without
@@ -44,12 +45,8 @@ func Confine() error {
 	} else if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
-	filter := dockerFilter()
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
-	goruntime.KeepAlive(filter)
-	if errno != 0 {
-		return fmt.Errorf("install filter: %w", errno)
+	if err := seccomp.Install(dockerFilter()); err != nil {
+		return fmt.Errorf("install filter: %w", err)
 	}
 	return nil
 }
@@ -64,25 +61,17 @@ func keep(capability int) bool {
 }
 
 func dockerFilter() []unix.SockFilter {
-	const numberOffset, firstArgOffset = 0, 16 // in struct seccomp_data; the lower half, little endian
-	ret := func(action uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action}
-	}
-	jump := func(test uint16, k uint32, otherwise uint8) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | test | unix.BPF_K, K: k, Jf: otherwise}
-	}
-	denied := uint32(unix.SECCOMP_RET_ERRNO | unix.EPERM)
-	f := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: numberOffset}}
+	f := []unix.SockFilter{seccomp.Load(seccomp.Number)}
 	for _, nr := range dockerDenied {
-		f = append(f, jump(unix.BPF_JEQ, nr, 1), ret(denied))
+		f = append(f, seccomp.IfEqual(nr, 0, 1), seccomp.Fail(unix.EPERM))
 	}
 	return append(f,
 		// Its flags cannot be looked at; the C library takes clone then.
-		jump(unix.BPF_JEQ, unix.SYS_CLONE3, 1), ret(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)),
-		jump(unix.BPF_JEQ, unix.SYS_CLONE, 3),
-		unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: firstArgOffset},
-		jump(unix.BPF_JSET, cloneNamespaces, 1), ret(denied),
-		ret(unix.SECCOMP_RET_ALLOW),
+		seccomp.IfEqual(unix.SYS_CLONE3, 0, 1), seccomp.Fail(unix.ENOSYS),
+		seccomp.IfEqual(unix.SYS_CLONE, 0, 3),
+		seccomp.LoadArg(0),
+		seccomp.IfAny(cloneNamespaces, 0, 1), seccomp.Fail(unix.EPERM),
+		seccomp.Allow(),
 	)
 }
 

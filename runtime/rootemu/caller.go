@@ -12,24 +12,25 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ihucos/plash/overlay"
+	"github.com/ihucos/plash/runtime/seccomp"
 )
 
 // A caller is a thread that waits for the answer to a call.
 type caller struct {
 	*worker
-	*notice
+	*seccomp.Notice
 	narrow bool // see call
 }
 
 // num is an argument that is an int.
-func (c *caller) num(n int) int32 { return int32(c.args[n]) }
+func (c *caller) num(n int) int32 { return int32(c.Args[n]) }
 
 // addr is an argument that is an address.
 func (c *caller) addr(n int) uint64 {
-	if c.arch == unix.AUDIT_ARCH_I386 {
-		return uint64(uint32(c.args[n]))
+	if c.Arch == unix.AUDIT_ARCH_I386 {
+		return uint64(uint32(c.Args[n]))
 	}
-	return c.args[n]
+	return c.Args[n]
 }
 
 // noID is the id -1, which in most calls stands for the one that there is.
@@ -37,7 +38,7 @@ const noID = ^uint32(0)
 
 // ugid is an argument that is a user or a group.
 func (c *caller) ugid(n int) uint32 {
-	v := uint32(c.args[n])
+	v := uint32(c.Args[n])
 	if !c.narrow {
 		return v
 	}
@@ -48,7 +49,7 @@ func (c *caller) ugid(n int) uint32 {
 }
 
 // its names something of the caller, relative to /proc.
-func (c *caller) its(name string) string { return strconv.Itoa(int(c.pid)) + "/" + name }
+func (c *caller) its(name string) string { return strconv.Itoa(int(c.Pid)) + "/" + name }
 
 const pageSize = 4096 // the smallest there is: what begins in one page of it is readable or not
 
@@ -66,7 +67,7 @@ func (c *caller) read(addr uint64, b []byte) (int, error) {
 	}
 	local := []unix.Iovec{{Base: &b[0]}}
 	local[0].SetLen(len(b))
-	return unix.ProcessVMReadv(int(c.pid), local, remote, 0)
+	return unix.ProcessVMReadv(int(c.Pid), local, remote, 0)
 }
 
 // readAll reads all of b or says EFAULT.
@@ -84,7 +85,7 @@ func (c *caller) write(addr uint64, b []byte) error {
 	}
 	local := []unix.Iovec{{Base: &b[0]}}
 	local[0].SetLen(len(b))
-	n, err := unix.ProcessVMWritev(int(c.pid), local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}, 0)
+	n, err := unix.ProcessVMWritev(int(c.Pid), local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}, 0)
 	if err == nil && n < len(b) {
 		err = unix.EFAULT
 	}

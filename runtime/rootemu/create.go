@@ -3,7 +3,6 @@ package rootemu
 import (
 	"errors"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,17 +10,17 @@ import (
 // Files that a process makes which has become a user are the user's. What cannot be done here, the
 // kernel does, or says why not; then they are root's.
 
-func open(c *caller) answer { return c.create(unix.AT_FDCWD, 0, c.args[1], c.args[2]) }
+func open(c *caller) answer { return c.create(unix.AT_FDCWD, 0, c.Args[1], c.Args[2]) }
 
 func creat(c *caller) answer {
-	return c.create(unix.AT_FDCWD, 0, unix.O_CREAT|unix.O_WRONLY|unix.O_TRUNC, c.args[1])
+	return c.create(unix.AT_FDCWD, 0, unix.O_CREAT|unix.O_WRONLY|unix.O_TRUNC, c.Args[1])
 }
 
-func openat(c *caller) answer { return c.create(c.num(0), 1, c.args[2], c.args[3]) }
+func openat(c *caller) answer { return c.create(c.num(0), 1, c.Args[2], c.Args[3]) }
 
-func mkdir(c *caller) answer { return c.makeDir(unix.AT_FDCWD, 0, uint32(c.args[1])) }
+func mkdir(c *caller) answer { return c.makeDir(unix.AT_FDCWD, 0, uint32(c.Args[1])) }
 
-func mkdirat(c *caller) answer { return c.makeDir(c.num(0), 1, uint32(c.args[2])) }
+func mkdirat(c *caller) answer { return c.makeDir(c.num(0), 1, uint32(c.Args[2])) }
 
 func symlink(c *caller) answer { return c.makeLink(unix.AT_FDCWD, 1) }
 
@@ -30,7 +29,7 @@ func symlinkat(c *caller) answer { return c.makeLink(c.num(1), 2) }
 // maker gives the credentials of a caller to whom what it makes belongs, or says that
 // it is root's.
 func (c *caller) maker() (creds, bool) {
-	cr, _, err := c.ids.of(int(c.pid))
+	cr, _, err := c.ids.of(int(c.Pid))
 	return cr, err == nil && (cr.uid[filesystem] != 0 || cr.gid[filesystem] != 0)
 }
 
@@ -57,15 +56,7 @@ func (c *caller) create(dirfd int32, path int, flags, mode uint64) answer {
 
 // hand answers with a descriptor of the caller's own for one of ours.
 func (c *caller) hand(fd int, cloexec uint64) answer {
-	const (
-		ioctlAddFD = 0x40182103 // SECCOMP_IOCTL_NOTIF_ADDFD, since Linux 5.9
-		flagSend   = 2          // SECCOMP_ADDFD_FLAG_SEND, since Linux 5.14
-	)
-	add := struct {
-		id                         uint64
-		flags, fd, newFD, newFlags uint32
-	}{id: c.id, flags: flagSend, fd: uint32(fd), newFlags: uint32(cloexec)}
-	if err := c.ioctl(ioctlAddFD, unsafe.Pointer(&add)); err != nil {
+	if err := c.listener.SendFile(c.ID, fd, uint32(cloexec)); err != nil {
 		return fails(err)
 	}
 	return answer{sent: true}

@@ -2,10 +2,10 @@ package rootemu
 
 import (
 	"fmt"
-	goruntime "runtime"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ihucos/plash/runtime/seccomp"
 )
 
 // A call is a system call that the filter stops.
@@ -29,43 +29,19 @@ type machine struct {
 	calls []call
 }
 
-// Offsets in struct seccomp_data (linux/seccomp.h); the lower half of an argument comes first,
-// as our machines are little-endian.
-const (
-	offNumber = 0
-	offArch   = 4
-	offCaller = 8 // instruction_pointer
-	offArgs   = 16
-)
-
-func load(off uint32) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: off}
-}
-
-func loadArg(n uint32) unix.SockFilter { return load(offArgs + 8*n) }
-
-// ifEqual goes over so many instructions, if the accumulator is k and if it is not.
-func ifEqual(k uint32, yes, no uint8) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: yes, Jf: no}
-}
-
-func ret(action uint32) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action}
-}
-
 // devices stops a mknod of a device, by the numbers of its arguments: all else the kernel makes
 // for everyone, also character devices 0:0, which are overlayfs' whiteouts.
 func devices(mode, dev uint32) onlyIf {
 	return func(stop unix.SockFilter) []unix.SockFilter {
 		return []unix.SockFilter{
-			loadArg(mode),
+			seccomp.LoadArg(mode),
 			{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: unix.S_IFMT},
-			ifEqual(unix.S_IFBLK, 3, 0),
-			ifEqual(unix.S_IFCHR, 0, 3),
-			loadArg(dev),
-			ifEqual(0, 1, 0),
+			seccomp.IfEqual(unix.S_IFBLK, 3, 0),
+			seccomp.IfEqual(unix.S_IFCHR, 0, 3),
+			seccomp.LoadArg(dev),
+			seccomp.IfEqual(0, 1, 0),
 			stop,
-			ret(unix.SECCOMP_RET_ALLOW),
+			seccomp.Allow(),
 		}
 	}
 }
@@ -73,22 +49,22 @@ func devices(mode, dev uint32) onlyIf {
 // keepingCaps stops a prctl(2) that decides whether capabilities outlast a setuid.
 func keepingCaps(stop unix.SockFilter) []unix.SockFilter {
 	return []unix.SockFilter{
-		loadArg(0),
-		ifEqual(unix.PR_SET_KEEPCAPS, 0, 1),
+		seccomp.LoadArg(0),
+		seccomp.IfEqual(unix.PR_SET_KEEPCAPS, 0, 1),
 		stop,
-		ret(unix.SECCOMP_RET_ALLOW),
+		seccomp.Allow(),
 	}
 }
 
 // peerIDs stops a getsockopt(2) that asks who is at the other end of a socket.
 func peerIDs(stop unix.SockFilter) []unix.SockFilter {
 	return []unix.SockFilter{
-		loadArg(1),
-		ifEqual(unix.SOL_SOCKET, 0, 3),
-		loadArg(2),
-		ifEqual(unix.SO_PEERCRED, 0, 1),
+		seccomp.LoadArg(1),
+		seccomp.IfEqual(unix.SOL_SOCKET, 0, 3),
+		seccomp.LoadArg(2),
+		seccomp.IfEqual(unix.SO_PEERCRED, 0, 1),
 		stop,
-		ret(unix.SECCOMP_RET_ALLOW),
+		seccomp.Allow(),
 	}
 }
 
@@ -97,10 +73,10 @@ func peerIDs(stop unix.SockFilter) []unix.SockFilter {
 func realTime(resource uint32) onlyIf {
 	return func(stop unix.SockFilter) []unix.SockFilter {
 		return []unix.SockFilter{
-			loadArg(resource),
-			ifEqual(unix.RLIMIT_RTTIME, 0, 1),
+			seccomp.LoadArg(resource),
+			seccomp.IfEqual(unix.RLIMIT_RTTIME, 0, 1),
 			stop,
-			ret(unix.SECCOMP_RET_ALLOW),
+			seccomp.Allow(),
 		}
 	}
 }
@@ -109,10 +85,10 @@ func realTime(resource uint32) onlyIf {
 func creating(flags uint32) onlyIf {
 	return func(stop unix.SockFilter) []unix.SockFilter {
 		return []unix.SockFilter{
-			loadArg(flags),
-			{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.O_CREAT, Jf: 1},
+			seccomp.LoadArg(flags),
+			seccomp.IfAny(unix.O_CREAT, 0, 1),
 			stop,
-			ret(unix.SECCOMP_RET_ALLOW),
+			seccomp.Allow(),
 		}
 	}
 }
@@ -127,11 +103,11 @@ func ofUsers(also onlyIf) onlyIf {
 		}
 		n := uint8(len(body))
 		check := []unix.SockFilter{
-			load(offCaller + 4),
-			{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: librariesFrom, Jf: n + 1},
-			{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: librariesTo, Jt: n},
+			seccomp.Load(seccomp.Caller + 4),
+			seccomp.IfAtLeast(librariesFrom, 0, n+1),
+			seccomp.IfAtLeast(librariesTo, n, 0),
 		}
-		return append(append(check, body...), ret(unix.SECCOMP_RET_ALLOW))
+		return append(append(check, body...), seccomp.Allow())
 	}
 }
 
@@ -140,69 +116,53 @@ func ofUsers(also onlyIf) onlyIf {
 func program(machines []machine, action uint32, blind bool) []unix.SockFilter {
 	var prog []unix.SockFilter
 	for _, m := range machines {
-		body := []unix.SockFilter{load(offNumber)}
+		body := []unix.SockFilter{seccomp.Load(seccomp.Number)}
 		if m.arch == unix.AUDIT_ARCH_X86_64 {
 			// The x32 calls, which are told by a bit of the number alone. Hardly a kernel
 			// has them, and none is needed.
 			const x32 = 0x40000000
 			body = append(
 				body,
-				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: x32, Jf: 1},
-				ret(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)),
+				seccomp.IfAtLeast(x32, 0, 1),
+				seccomp.Fail(unix.ENOSYS),
 			)
 		}
 		for _, c := range m.calls {
 			if blind && !c.blind {
 				continue
 			}
-			then := []unix.SockFilter{ret(action)}
+			then := []unix.SockFilter{seccomp.Return(action)}
 			if c.only != nil {
-				then = c.only(ret(action))
+				then = c.only(seccomp.Return(action))
 			}
-			body = append(body, ifEqual(c.nr, 0, uint8(len(then))))
+			body = append(body, seccomp.IfEqual(c.nr, 0, uint8(len(then))))
 			body = append(body, then...)
 		}
-		body = append(body, ret(unix.SECCOMP_RET_ALLOW))
+		body = append(body, seccomp.Allow())
 		prog = append(
 			prog,
-			load(offArch), ifEqual(m.arch, 1, 0),
+			seccomp.Load(seccomp.Arch), seccomp.IfEqual(m.arch, 1, 0),
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(body))},
 		)
 		prog = append(prog, body...)
 	}
-	return append(prog, ret(unix.SECCOMP_RET_ALLOW))
+	return append(prog, seccomp.Allow())
 }
 
-// listeningFilter puts the calling thread under a filter that asks, and gives the descriptor on which
-// it does.
-func listeningFilter() (int, error) {
-	// A call that has been taken up is not begun anew because of a signal (Linux 5.19): a second
-	// mknod would say that the file is there.
-	const waitKillable = 1 << 5 // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
-	prog := program(machines, unix.SECCOMP_RET_USER_NOTIF, false)
-	fd, errno := install(prog, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|waitKillable)
-	if errno == unix.EINVAL {
-		fd, errno = install(prog, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+// listeningFilter puts the calling thread under a filter that asks.
+func listeningFilter() (seccomp.Listener, error) {
+	// A second mknod of the same file, begun anew because of a signal, would say that it is there: see Listen.
+	l, err := seccomp.Listen(program(machines, unix.SECCOMP_RET_USER_NOTIF, false))
+	if err != nil {
+		return -1, fmt.Errorf("install a seccomp filter that asks: %w", err)
 	}
-	if errno != 0 {
-		return -1, fmt.Errorf("install a seccomp filter that asks: %w", errno)
-	}
-	unix.CloseOnExec(fd)
-	return fd, nil
+	return l, nil
 }
 
 // blindFilter puts the calling thread under a filter that lets calls succeed without effect.
 func blindFilter() error {
-	if _, errno := install(program(machines, unix.SECCOMP_RET_ERRNO, true), 0); errno != 0 {
-		return fmt.Errorf("install a seccomp filter: %w", errno)
+	if err := seccomp.Install(program(machines, unix.SECCOMP_RET_ERRNO, true)); err != nil {
+		return fmt.Errorf("install a seccomp filter: %w", err)
 	}
 	return nil
-}
-
-// install needs CAP_SYS_ADMIN in the user namespace.
-func install(filter []unix.SockFilter, flags uintptr) (int, unix.Errno) {
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
-	goruntime.KeepAlive(filter)
-	return int(fd), errno
 }

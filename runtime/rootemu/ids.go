@@ -118,19 +118,19 @@ func (t *identities) number(c creds) int {
 // setrlimit and prlimit leave our note in place: pam_limits sets all limits of a process that is about
 // to become a user (Debian's, to those of process 1).
 func setrlimit(c *caller) answer {
-	if _, known, err := c.ids.of(int(c.pid)); err != nil || !known {
+	if _, known, err := c.ids.of(int(c.Pid)); err != nil || !known {
 		return asItWere
 	}
 	return done
 }
 
 func prlimit(c *caller) answer {
-	if c.num(0) != 0 && c.num(0) != int32(c.pid) || c.addr(2) == 0 {
+	if c.num(0) != 0 && c.num(0) != int32(c.Pid) || c.addr(2) == 0 {
 		return asItWere
 	}
 	if old := c.addr(3); old != 0 {
 		var lim unix.Rlimit
-		if err := unix.Prlimit(int(c.pid), unix.RLIMIT_RTTIME, nil, &lim); err != nil {
+		if err := unix.Prlimit(int(c.Pid), unix.RLIMIT_RTTIME, nil, &lim); err != nil {
 			return fails(err)
 		}
 		b := binary.NativeEndian.AppendUint64(nil, lim.Cur)
@@ -143,7 +143,7 @@ func prlimit(c *caller) answer {
 
 // change changes the caller's credentials.
 func (c *caller) change(how func(*creds) error) answer {
-	was, _, err := c.ids.of(int(c.pid))
+	was, _, err := c.ids.of(int(c.Pid))
 	if err != nil {
 		return fails(err)
 	}
@@ -154,7 +154,7 @@ func (c *caller) change(how func(*creds) error) answer {
 	if err := c.alive(); err != nil {
 		return fails(err)
 	}
-	return fails(c.ids.set(int(c.pid), is))
+	return fails(c.ids.set(int(c.Pid), is))
 }
 
 func setuid(c *caller) answer {
@@ -204,7 +204,7 @@ func (c *caller) changeFilesystem(how func(*creds) uint32) answer {
 
 func setgroups(c *caller) answer {
 	const most = 65536 // NGROUPS_MAX
-	n := uint32(c.args[0])
+	n := uint32(c.Args[0])
 	if n > most {
 		return fails(unix.EINVAL)
 	}
@@ -228,7 +228,7 @@ func setgroups(c *caller) answer {
 // keepCaps is prctl(PR_SET_KEEPCAPS).
 func keepCaps(c *caller) answer {
 	a := c.change(func(cr *creds) error {
-		cr.keepCaps = c.args[1] == 1
+		cr.keepCaps = c.Args[1] == 1
 		return nil
 	})
 	a.goOn = a.err == nil
@@ -249,7 +249,7 @@ func (c *caller) shown(id uint32) uint32 {
 }
 
 func (c *caller) tell(id func(*creds) uint32) answer {
-	cr, known, err := c.ids.of(int(c.pid))
+	cr, known, err := c.ids.of(int(c.Pid))
 	if err != nil || !known {
 		return asItWere
 	}
@@ -265,7 +265,7 @@ func getresgid(c *caller) answer {
 }
 
 func (c *caller) tellThree(ids func(*creds) [4]uint32) answer {
-	cr, known, err := c.ids.of(int(c.pid))
+	cr, known, err := c.ids.of(int(c.Pid))
 	if err != nil || !known {
 		return asItWere
 	}
@@ -279,7 +279,7 @@ func (c *caller) tellThree(ids func(*creds) [4]uint32) answer {
 }
 
 func getgroups(c *caller) answer {
-	cr, _, err := c.ids.of(int(c.pid))
+	cr, _, err := c.ids.of(int(c.Pid))
 	if err != nil || !cr.known {
 		return asItWere
 	}

@@ -7,11 +7,11 @@ import (
 )
 
 func mknod(c *caller) answer {
-	return fails(c.makeDevice(unix.AT_FDCWD, 0, uint32(c.args[1]), uint32(c.args[2])))
+	return fails(c.makeDevice(unix.AT_FDCWD, 0, uint32(c.Args[1]), uint32(c.Args[2])))
 }
 
 func mknodat(c *caller) answer {
-	return fails(c.makeDevice(c.num(0), 1, uint32(c.args[2]), uint32(c.args[3])))
+	return fails(c.makeDevice(c.num(0), 1, uint32(c.Args[2]), uint32(c.Args[3])))
 }
 
 // makeDevice makes an empty file where a device was asked for, and remembers that.

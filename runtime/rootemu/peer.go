@@ -29,9 +29,9 @@ func getpeercred(c *caller) answer {
 
 // peer asks the kernel who is at the other end of a socket of the caller.
 func (c *caller) peer(fd int) (*unix.Ucred, error) {
-	pidfd, err := unix.PidfdOpen(int(c.pid), unix.PIDFD_THREAD)
+	pidfd, err := unix.PidfdOpen(int(c.Pid), unix.PIDFD_THREAD)
 	if err != nil { // before Linux 6.9, or a thread that is no process
-		pidfd, err = unix.PidfdOpen(int(c.pid), 0)
+		pidfd, err = unix.PidfdOpen(int(c.Pid), 0)
 	}
 	if err != nil {
 		return nil, err

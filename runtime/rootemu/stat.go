@@ -31,7 +31,7 @@ func fstat(c *caller) answer {
 
 // sees tells whether a caller is a user.
 func (c *caller) sees() bool {
-	cr, _, err := c.ids.of(int(c.pid))
+	cr, _, err := c.ids.of(int(c.Pid))
 	return err == nil && cr.user()
 }
 
@@ -79,7 +79,7 @@ func statx(c *caller) answer {
 	var st unix.Stat_t
 	var x unix.Statx_t
 	if unix.Fstat(fd, &st) != nil ||
-		unix.Statx(fd, "", int(flags)&sync|unix.AT_EMPTY_PATH, int(uint32(c.args[3])), &x) != nil {
+		unix.Statx(fd, "", int(flags)&sync|unix.AT_EMPTY_PATH, int(uint32(c.Args[3])), &x) != nil {
 		return asItWere
 	}
 	uid, gid, r := c.owner(fd, &st)

@@ -45,7 +45,7 @@ func fsetxattr(c *caller) answer {
 func setxattrat(c *caller) answer {
 	flags := c.num(2)
 	var b [16]byte
-	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 || c.args[5] != uint64(len(b)) ||
+	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 || c.Args[5] != uint64(len(b)) ||
 		c.readAll(c.addr(4), b[:]) != nil {
 		return asItWere
 	}
@@ -64,7 +64,7 @@ type valueArgs struct {
 
 // inArgs finds them in the arguments from n on.
 func (c *caller) inArgs(n int) valueArgs {
-	return valueArgs{addr: c.addr(n), size: c.addr(n + 1), flags: uint32(c.args[n+2])}
+	return valueArgs{addr: c.addr(n), size: c.addr(n + 1), flags: uint32(c.Args[n+2])}
 }
 
 // xattrName is an argument that is the name of an attribute.
