@@ -266,4 +266,7 @@ func (m *machine) sound() {
 			m.t.Errorf("container %s is empty", id)
 		}
 	}
+	if out := m.must("plash-fsck"); out != "" {
+		m.t.Errorf("fsck: %s", out)
+	}
 }
