@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	goruntime "runtime"
 	"slices"
 	"strings"
@@ -109,7 +108,7 @@ func (c *checker) check(ctx context.Context) (err error) {
 	defer unlock()
 	c.aside = &aside{store: c.s}
 	defer func() { err = errors.Join(err, c.aside.close(&c.found)) }()
-	if err := c.settleBlobs(); err != nil {
+	if err := c.settleBlobs(ctx); err != nil {
 		return err
 	}
 	if err := c.settleIndexes(ctx); err != nil {
@@ -237,11 +236,16 @@ func (c *checker) stacks(chains map[digest.Digest]bool) (map[digest.Digest][]dig
 	return stacks, err
 }
 
-// settleBlobs deals with bad blobs. As all others, it has the store's lock.
-func (c *checker) settleBlobs() error {
+// settleBlobs deals with bad blobs. As all that follow, it has the store's lock.
+func (c *checker) settleBlobs(ctx context.Context) error {
 	for _, d := range sorted(c.blobs) {
-		if _, err := os.Lstat(c.s.cas.BlobPath(d)); errors.Is(err, fs.ErrNotExist) {
-			continue // it is not needed any more
+		// It may not be needed any more, or have been imported anew.
+		err := c.s.cas.CheckBlob(ctx, d, func(int64) {})
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil, errors.Is(err, cas.ErrNotExist):
+			continue
 		}
 		done := ""
 		if c.o.Repair {
@@ -250,7 +254,7 @@ func (c *checker) settleBlobs() error {
 			}
 			done = doneAside
 		}
-		c.damage(fmt.Errorf("blob %s: %w", d, c.blobs[d]), done)
+		c.damage(fmt.Errorf("blob %s: %w", d, err), done)
 	}
 	return nil
 }
