@@ -196,6 +196,9 @@ func (u *FS) Configure(o *fuse.MountOptions) {
 	o.EnableAcl = true // the kernel checks permissions, access control lists too
 	o.EnableSymlinkCaching = true
 	o.ExplicitDataCacheControl = true
+	// A splice ends where its pipe is full, as data in a blob begins anywhere in a page; go-fuse takes
+	// that for the end of the file.
+	o.DisableSplice = true
 	o.MaxWrite = 1 << 20
 	o.MaxBackground = 64
 	o.ExtraCapabilities |= fuse.CAP_DONT_MASK | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_SETXATTR_EXT |
