@@ -2,6 +2,7 @@ package registrytest
 
 import (
 	"net/http"
+	"sync"
 	"sync/atomic"
 )
 
@@ -10,7 +11,8 @@ type Faults struct {
 	// CutEvery closes the connection after so many bytes of a blob, in either direction; 0:
 	// never.
 	CutEvery int
-	// BusyEvery answers every such request with 429, and FailEvery with 500; 0: none.
+	// BusyEvery answers every such request with 429, and FailEvery with 500; 0: none. But none
+	// is answered so more than three times in a row, as with several clients it might be.
 	BusyEvery, FailEvery int
 	// Dead answers every request with this status; 0: none.
 	Dead int
@@ -45,17 +47,44 @@ type Faults struct {
 	NoMounts bool
 }
 
+// refusals count how often requests were refused in a row.
+type refusals struct {
+	mu     sync.Mutex
+	inARow map[string]int
+}
+
+// allow reports whether a request may be refused once more, if that is what is to be.
+func (c *refusals) allow(req *http.Request, refused bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	what := req.Method + " " + req.URL.Path
+	if !refused || c.inARow[what] == 3 {
+		delete(c.inARow, what)
+		return false
+	}
+	if c.inARow == nil {
+		c.inARow = map[string]int{}
+	}
+	c.inARow[what]++
+	return true
+}
+
 // refuse answers instead of the registry. n counts the requests.
-func (f *Faults) refuse(w http.ResponseWriter, req *http.Request, n int) bool {
+func (f *Faults) refuse(w http.ResponseWriter, req *http.Request, n int, c *refusals) bool {
 	status := f.Dead
+	every := func(m int) bool { return m > 0 && n%m == 0 }
+	busy, fail := every(f.BusyEvery), every(f.FailEvery)
+	if !c.allow(req, busy || fail) {
+		busy, fail = false, false
+	}
 	switch {
 	case status != 0:
 	case f.ReadOnly && req.Method != http.MethodGet && req.Method != http.MethodHead:
 		status = http.StatusMethodNotAllowed
-	case f.BusyEvery > 0 && n%f.BusyEvery == 0:
+	case busy:
 		status = http.StatusTooManyRequests
 		w.Header().Set("Retry-After", "0")
-	case f.FailEvery > 0 && n%f.FailEvery == 0:
+	case fail:
 		status = http.StatusInternalServerError
 	default:
 		return false

@@ -31,7 +31,8 @@ type Registry struct {
 	User, Password string
 	Tokens         bool
 
-	server *httptest.Server
+	server  *httptest.Server
+	refused refusals
 
 	mu        sync.Mutex
 	repos     map[string]*repository
@@ -191,7 +192,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 		r.token(w, req)
 		return
 	}
-	if r.Faults.refuse(w, req, n) || !r.authorised(w, req) {
+	if r.Faults.refuse(w, req, n, &r.refused) || !r.authorised(w, req) {
 		return
 	}
 	if req.URL.Path == "/v2/" {
