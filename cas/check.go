@@ -73,7 +73,7 @@ func (s *Store) CheckBlob(ctx context.Context, d digest.Digest, count func(int64
 		}
 	}
 	if err = errors.Join(err, f.Close()); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read: %w", underlying(err))
+		return fmt.Errorf("read: %w", WithoutPath(err))
 	}
 	if found := digest.NewDigest(digest.SHA256, sum); found != d {
 		return fmt.Errorf("%w: expected %s, found %s", ErrDigest, d, found)
@@ -81,8 +81,9 @@ func (s *Store) CheckBlob(ctx context.Context, d digest.Digest, count func(int64
 	return nil
 }
 
-// underlying is an error without the path that package os puts before it.
-func underlying(err error) error {
+// WithoutPath is an error without the path that package os puts before it, for messages that say
+// in other words what it is about.
+func WithoutPath(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
 		return pe.Err

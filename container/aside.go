@@ -59,8 +59,6 @@ func (a *aside) blob(d digest.Digest) error {
 	return a.put(rel)
 }
 
-func (a *aside) name(rel string) error { return a.put(rel) }
-
 // containers moves containers there, with all that stand on them, and before that the blobs that no one
 // needs then: else these would be freed.
 func (a *aside) containers(places []place) error {
@@ -119,7 +117,7 @@ func (a *aside) close(found *Checked) error {
 	found.Aside = a.dir
 	var text strings.Builder
 	for _, d := range found.Damages {
-		fmt.Fprintf(&text, "%v: %s\n", d.Err, d.Done)
+		fmt.Fprintln(&text, d)
 	}
 	for _, l := range a.lines {
 		fmt.Fprintln(&text, l)

@@ -39,6 +39,13 @@ type Damage struct {
 	Done string // what was done about it; "" if nothing
 }
 
+func (d Damage) String() string {
+	if d.Done == "" {
+		return d.Err.Error()
+	}
+	return d.Err.Error() + ": " + d.Done
+}
+
 // Left reports how many damages are still there.
 func (c *Checked) Left() int {
 	n := 0
@@ -310,7 +317,7 @@ func (c *checker) checkNames() error {
 		}
 		done := ""
 		if c.o.Repair {
-			if err := c.aside.name(rel); err != nil {
+			if err := c.aside.put(rel); err != nil {
 				return err
 			}
 			done = doneAside

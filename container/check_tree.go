@@ -68,22 +68,13 @@ func (t *treeCheck) container(p place) error {
 func (t *treeCheck) record(p place) (Record, error) {
 	b, err := t.s.readTree(p.file(RecordFile))
 	if err != nil {
-		return Record{}, fmt.Errorf("container %s: %s: %w", p.base(), RecordFile, bare(err))
+		return Record{}, fmt.Errorf("container %s: %s: %w", p.base(), RecordFile, cas.WithoutPath(err))
 	}
 	r, err := decodeRecord(b, p)
 	if err == nil {
 		err = t.fits(p, r)
 	}
 	return r, err
-}
-
-// bare is an error about a file without the file's name, which may be of any length.
-func bare(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
 }
 
 func (t *treeCheck) fits(p place, r Record) error {
@@ -202,7 +193,7 @@ func (t *treeCheck) chainFile(p place) error {
 	if err == nil {
 		err = fmt.Errorf("%w: it does not say what the records say", ErrDamaged)
 	}
-	err = bare(err)
+	err = cas.WithoutPath(err)
 	done := ""
 	if t.o.Repair {
 		if err := t.s.writeIn(p, chainFile, want, 0o644, true); err != nil {

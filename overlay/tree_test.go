@@ -97,7 +97,7 @@ func randomLayer(tb testing.TB, s *cas.Store, seed uint64, entries int) (Layer, 
 // wants each time the tree of the index back.
 func TestTreeSetRight(t *testing.T) {
 	needRoot(t)
-	seeds := uint64(4)
+	seeds := uint64(6)
 	if testing.Short() {
 		seeds = 2
 	}

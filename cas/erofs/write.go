@@ -2,7 +2,6 @@ package erofs
 
 import (
 	"bufio"
-	"fmt"
 	"hash/crc32"
 	"io"
 
@@ -139,7 +138,7 @@ func (l *layout) write(dst io.WriterAt) (int64, error) {
 		w.Write(t.data[e.Phys : e.Phys+roundUp(e.Len, BlockSize)])
 	}
 	if err := w.Flush(); err != nil {
-		return 0, fmt.Errorf("write index: %w", err)
+		return 0, err
 	}
 	sb.flags |= l.xattrFlags()
 	sb.bodySum, sb.blocks = ow.sum, uint32(ow.off/BlockSize)
@@ -147,7 +146,7 @@ func (l *layout) write(dst io.WriterAt) (int64, error) {
 		sb.flags |= flagImpliedRoot
 	}
 	if _, err := dst.WriteAt(sb.marshal(slots[:inSuper]), superOffset); err != nil {
-		return 0, fmt.Errorf("write index: %w", err)
+		return 0, err
 	}
 	return ow.off, nil
 }

@@ -82,11 +82,7 @@ func runFsck(ctx context.Context, o fsckOptions, s streams) error {
 func damages(found *container.Checked) string {
 	var b strings.Builder
 	for _, d := range found.Damages {
-		b.WriteString(oneLine(d.Err.Error()))
-		if d.Done != "" {
-			b.WriteString(": " + d.Done)
-		}
-		b.WriteByte('\n')
+		b.WriteString(oneLine(d.String()) + "\n")
 	}
 	return b.String()
 }

@@ -20,7 +20,7 @@ import (
 func TestTrees(t *testing.T) {
 	needRoot(t)
 	eachForm(t, func(t *testing.T, o Options) {
-		seeds := uint64(2)
+		seeds := uint64(4)
 		if testing.Short() {
 			if o != (Options{}) {
 				return // one after the other, changes do not race
