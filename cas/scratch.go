@@ -46,6 +46,10 @@ func (s *Store) Scratch(kind string) (*Scratch, error) {
 		err = os.Mkdir(path, 0o700)
 	}
 	if err != nil {
+		var at *os.PathError
+		if errors.As(err, &at) {
+			at.Path = filepath.Dir(path) // its own name says nothing to anyone
+		}
 		return nil, fmt.Errorf("make scratch directory: %w", err)
 	}
 	return &Scratch{path: path, lock: lockScratch(path)}, nil

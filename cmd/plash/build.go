@@ -11,6 +11,7 @@ import (
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/container"
 	"github.com/ihucos/plash/importexport"
+	"github.com/ihucos/plash/importexport/output"
 	"github.com/ihucos/plash/runtime"
 )
 
@@ -59,7 +60,7 @@ func runBuild(ctx context.Context, o buildOptions, s streams) error {
 		return err
 	}
 	if plan.List {
-		return build.List(s.out)
+		return build.List(output.NewWriter(s.out, standardOutput))
 	}
 	st, err := openStore("build", s)
 	if err != nil {
@@ -91,7 +92,7 @@ func runGetscript(ctx context.Context, o buildOptions, s streams) error {
 		return err
 	}
 	if plan.List {
-		return build.List(s.out)
+		return build.List(output.NewWriter(s.out, standardOutput))
 	}
 	script, err := plan.Script(ctx)
 	if err != nil {

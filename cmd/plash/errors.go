@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -73,10 +74,23 @@ func hintOf(err error) string {
 		return hint
 	case errors.Is(err, runtime.ErrNoNamespaces):
 		return "`plash-doctor` says what would help"
+	case storeUnwritable(err):
+		return ownStoreHint
 	case errors.Is(err, syscall.ENOSPC): // after that: a user has as many namespaces as he may have
 		return "`plash-clean` frees what is not needed; PLASH_DATA names a store on another disk"
 	}
 	return ""
+}
+
+// storeUnwritable reports whether a file of the store could not be made, as the store is
+// another user's or on a filesystem that is read-only.
+func storeUnwritable(err error) bool {
+	var at *fs.PathError
+	if !errors.As(err, &at) || !errors.Is(at, fs.ErrPermission) && !errors.Is(at, syscall.EROFS) {
+		return false
+	}
+	dir, err := storeDir()
+	return err == nil && strings.HasPrefix(at.Path, dir+"/")
 }
 
 // message is the text of err.

@@ -63,10 +63,13 @@ func openStore(name string, s streams) (*container.Store, error) {
 	return st, nil
 }
 
+// ownStoreHint is for those who may not write the store.
+const ownStoreHint = "PLASH_DATA names a store of your own"
+
 // storeError tells who may not write the store how to have one of his own.
 func storeError(err error) error {
 	if errors.Is(err, os.ErrPermission) {
-		return withHint(err, "PLASH_DATA names a store of your own")
+		return withHint(err, ownStoreHint)
 	}
 	return err
 }

@@ -155,7 +155,7 @@ func execError(name string, err error) error {
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		if strings.Contains(name, "/") {
-			return &ExitError{CodeNotFound, fmt.Errorf("%s: not found in the container: %w", name, err)}
+			return &ExitError{CodeNotFound, fmt.Errorf("%s: not found: %w", name, err)}
 		}
 		return &ExitError{CodeNotFound, fmt.Errorf("%s: command not found", name)}
 	default:
