@@ -61,8 +61,12 @@ func (e *StepError) Error() string {
 
 func (e *StepError) Unwrap() error { return e.Err }
 
-// Hint says how to look at the container in which the step failed.
+// Hint says how to look at the container in which the step failed, or what to do if that is known.
 func (e *StepError) Hint() string {
+	var hinted interface{ Hint() string }
+	if errors.As(e.Err, &hinted) {
+		return hinted.Hint()
+	}
 	return fmt.Sprintf("plash-run %d opens a shell in the container as it was before this layer", e.Parent)
 }
 

@@ -66,7 +66,11 @@ func copyRun(ctx context.Context, st *container.Store, id container.ID, o RunOpt
 		g := &proot.Guest{Proot: way.proot, Dir: c.Dir(), Lock: c.Lock(), Binds: r.binds}
 		return runGuest(g, proot.Command{Argv: o.Argv, Env: program.FillEnv(r.env, r.vars), Also: imagePath(r.vars), Dir: r.dir, Umask: -1})
 	}
-	if o.Mounts == nil {
+	switch {
+	case o.Mounts != nil: // told by unshared
+	case copyForced():
+		tellOnce(st.CAS(), "with backend copy /proc, /sys, /tmp and /home are not shared with containers")
+	default:
 		tellOnce(st.CAS(), "nothing can be mounted here, so that /proc, /sys, /tmp and /home are not shared with containers (an installed proot would do that)")
 	}
 	return r.chroot(c, o.Argv)

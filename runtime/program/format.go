@@ -35,6 +35,9 @@ func (p Program) executable() ([]string, error) {
 		return nil, err
 	}
 	text := head[:n]
+	if err := foreign(p.path); err != nil && !compatible(err) {
+		return nil, err // PRoot would jump into it all the same
+	}
 	switch {
 	case bytes.HasPrefix(text, []byte("#!")):
 		line, _, _ := strings.Cut(string(text[2:]), "\n")

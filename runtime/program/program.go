@@ -29,6 +29,9 @@ import (
 // have as PATH.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// shell runs scripts without a #! line, and is what a user has whom passwd(5) gives none.
+const shell = "/bin/sh"
+
 // A Program is what to execute for a command line.
 type Program struct {
 	path string
@@ -109,9 +112,9 @@ func executable(file string) error {
 func (p Program) Exec(env []string) error {
 	replay.RestoreIgnored()
 	err := unix.Exec(p.path, p.argv, env)
-	if errors.Is(err, unix.ENOEXEC) {
-		p = p.viaShell()
-		err = unix.Exec(p.path, p.argv, env)
+	if errors.Is(err, unix.ENOEXEC) && !p.isELF() {
+		sh := p.viaShell()
+		err = unix.Exec(sh.path, sh.argv, env)
 	}
 	return execError(p.argv[0], p.explain(err))
 }
@@ -122,7 +125,7 @@ func (p Program) Fork(
 	forkExec func(path string, argv []string, attr *syscall.ProcAttr) (int, error), attr *syscall.ProcAttr,
 ) (pid int, err error) {
 	pid, err = forkExec(p.path, p.argv, attr)
-	if errors.Is(err, unix.ENOEXEC) {
+	if errors.Is(err, unix.ENOEXEC) && !p.isELF() {
 		sh := p.viaShell()
 		pid, err = forkExec(sh.path, sh.argv, attr)
 	}
@@ -135,19 +138,19 @@ func (p Program) Fork(
 // viaShell is what execvp(3) does for a file in no known format: a script
 // without #! line.
 func (p Program) viaShell() Program {
-	return Program{"/bin/sh", append([]string{"sh", p.path}, p.argv[1:]...)}
+	return Program{shell, append([]string{"sh", p.path}, p.argv[1:]...)}
 }
 
 // errInterpreter says that a file is there, but what its #! line or ELF header
 // asks for is not.
 var errInterpreter = errors.New("its interpreter or dynamic loader is not there")
 
-// explain tells the two reasons apart for which execve(2) says ENOENT.
+// explain tells the two reasons apart for which execve(2) says ENOENT, and those for ENOEXEC.
 func (p Program) explain(err error) error {
 	if errors.Is(err, unix.ENOENT) && executable(p.path) == nil {
 		return errInterpreter
 	}
-	return err
+	return noFormat(p.path, err)
 }
 
 // execError is the error about a command, with its exit code.
@@ -177,7 +180,7 @@ func ShellIn(root int) string {
 
 // shellOf reads an open passwd, and closes it.
 func shellOf(fd int, err error) string {
-	const fallback = "/bin/sh"
+	const fallback = shell
 	if err != nil {
 		return fallback
 	}

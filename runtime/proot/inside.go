@@ -100,6 +100,10 @@ func (c *Command) fork() (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	// PRoot does not ask the kernel whether it knows the format, and jumps into programs of other machines.
+	if _, err := p.CommandLine(); err != nil {
+		return 0, err
+	}
 	return p.Fork(syscall.ForkExec, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}})
 }
 
