@@ -177,12 +177,12 @@ func (d *dockerImport) fromEngine(ctx context.Context) (container.ID, error) {
 	var errs []error
 	for _, daemon := range daemons {
 		defer daemon.Close()
-		is, err := daemon.Inspect(ctx, d.ref.Familiar())
+		name, is, err := d.inspect(ctx, daemon)
 		if err == nil && !d.platform.Fits(is.Platform()) {
 			err = fmt.Errorf("%w: engine %s has it for %s", image.ErrNotFound, daemon.Address, is.Platform())
 		}
 		if err == nil {
-			return d.take(ctx, daemon, is)
+			return d.take(ctx, daemon, name, is)
 		}
 		if ctx.Err() != nil {
 			return 0, err
@@ -192,8 +192,26 @@ func (d *dockerImport) fromEngine(ctx context.Context) (container.ID, error) {
 	return 0, &noEngineError{errors.Join(errs...)}
 }
 
+// inspect asks an engine for the image, by its name or by the id that docker images shows, and returns
+// what the engine knows it by.
+func (d *dockerImport) inspect(ctx context.Context, daemon *image.Daemon) (name string, is *image.Inspected, err error) {
+	name = d.ref.Familiar()
+	is, err = daemon.Inspect(ctx, name)
+	id, latest := strings.CutSuffix(name, ":latest")
+	if !errors.Is(err, image.ErrNotFound) || !latest || len(id) < shortID || strings.Trim(id, "0123456789abcdef") != "" {
+		return name, is, err
+	}
+	if byID, idErr := daemon.Inspect(ctx, id); idErr == nil {
+		return string(byID.ID), byID, nil
+	}
+	return name, is, err
+}
+
+// shortID is how many digits of an image's id engines show.
+const shortID = 12
+
 // take takes the image out of an engine that has it, if it is not here already.
-func (d *dockerImport) take(ctx context.Context, daemon *image.Daemon, is *image.Inspected) (_ container.ID, err error) {
+func (d *dockerImport) take(ctx context.Context, daemon *image.Daemon, name string, is *image.Inspected) (_ container.ID, err error) {
 	engineKey := "image:engine:" + string(is.ID)
 	if id, ok, err := image.KnownConfig(d.st, is.ID); ok || err != nil {
 		return id, err
@@ -201,7 +219,7 @@ func (d *dockerImport) take(ctx context.Context, daemon *image.Daemon, is *image
 	if id, ok, err := lookup(d.st, engineKey); ok || err != nil {
 		return id, err
 	}
-	body, err := daemon.Save(ctx, d.ref.Familiar())
+	body, err := daemon.Save(ctx, name)
 	if err != nil {
 		return 0, err
 	}

@@ -144,6 +144,15 @@ func TestImportFromEngine(t *testing.T) {
 	if n := e.sent.Load(); n != 1 {
 		t.Errorf("sent %d times", n)
 	}
+	// Engines show the first digits of an id.
+	byName := e.name
+	e.name = e.id.Encoded()[:12]
+	for id, found := range map[string]bool{e.name: true, "docker-daemon:" + e.name: true, "docker-daemon:" + e.name[:11]: false} {
+		if got, err := ImportDocker(t.Context(), st, id, Options{}); found != (err == nil && got == first) {
+			t.Errorf("%s: container %d, %v, want %d", id, got, err, first)
+		}
+	}
+	e.name = byName
 	// With containerd's store, docker's ids are not those of configs.
 	e.id = digest.FromString("an index")
 	for range 3 {

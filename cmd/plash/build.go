@@ -163,7 +163,7 @@ func buildPlan(ctx context.Context, st *container.Store, plan *build.Plan, o cac
 		Color:      d == displayTTY && os.Getenv("NO_COLOR") == "",
 		NoCache:    os.Getenv("PLASH_NO_CACHE") == "1",
 		ResolveImage: func(ctx context.Context, name string) (container.ID, error) {
-			return importexport.Resolve(ctx, st, name, importSettings(false, d, s))
+			return importexport.Resolve(ctx, st, name, importSettings("build", false, d, s))
 		},
 		RunLayer: func(ctx context.Context, parent container.ID, script, input string) (*cas.Staged, error) {
 			return runtime.RunLayer(ctx, st, parent, runtime.LayerOptions{Script: script, Input: input, Stderr: s.err, Kept: &kept})

@@ -22,12 +22,12 @@ func (o *importOptions) addRefresh(c *command, help string) *command {
 	return c
 }
 
-// importSettings says how importexport shall work for a command.
-func importSettings(refresh bool, d display, s streams) importexport.Options {
+// importSettings says how importexport shall work for the command of that name.
+func importSettings(name string, refresh bool, d display, s streams) importexport.Options {
 	return importexport.Options{
 		Refresh:   refresh,
 		Progress:  d.progress(s),
-		Warn:      func(err error) { s.warn("import", err) },
+		Warn:      func(err error) { s.warn(name, err) },
 		UserAgent: userAgent(),
 	}
 }
@@ -116,7 +116,7 @@ func runImport(ctx context.Context, command string, o importOptions, s streams, 
 	if err != nil {
 		return err
 	}
-	id, err := do(ctx, st, o.name, importSettings(o.refresh, d, s))
+	id, err := do(ctx, st, o.name, importSettings(command, o.refresh, d, s))
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func dockerImage(fsys files, r Ref, p Platform) (*Image, error) {
 	}
 	var items []dockerItem
 	if err := json.Unmarshal(b, &items); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, dockerFile, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, dockerFile, wrongJSON(err))
 	}
 	item, err := pickDocker(items, r)
 	if err != nil {

@@ -84,7 +84,7 @@ func ParseManifest(b []byte, mediaType string) (*Manifest, error) {
 		return nil, fmt.Errorf("%w: a manifest of %d bytes, at most %d are read", ErrMalformed, len(b), MaxDocument)
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
-		return nil, fmt.Errorf("%w: manifest: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: manifest: %w", ErrMalformed, wrongJSON(err))
 	}
 	mediaType, _, _ = strings.Cut(mediaType, ";")
 	m := &Manifest{MediaType: strings.TrimSpace(mediaType)}
@@ -177,7 +177,7 @@ func ParseConfig(b []byte) (Config, error) {
 		return Config{}, fmt.Errorf("%w: a config of %d bytes, at most %d are read", ErrMalformed, len(b), MaxDocument)
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
-		return Config{}, fmt.Errorf("%w: config: %w", ErrMalformed, err)
+		return Config{}, fmt.Errorf("%w: config: %w", ErrMalformed, wrongJSON(err))
 	}
 	switch {
 	case doc.RootFS == nil:
@@ -224,4 +224,17 @@ func New(manifest []byte, mediaType string, config []byte) (*Image, error) {
 		im.Layers[i] = Layer{DiffID: c.DiffIDs[i], MediaType: l.MediaType, Digest: l.Digest, Size: l.Size, URLs: l.URLs}
 	}
 	return im, nil
+}
+
+// wrongJSON says what is wrong with JSON. Of values of another type than expected, package json says more of this
+// program than of them.
+func wrongJSON(err error) error {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &wrong):
+		return err
+	case wrong.Field == "":
+		return fmt.Errorf("a value of the wrong type, %s", wrong.Value)
+	}
+	return fmt.Errorf("%s: a value of the wrong type, %s", wrong.Field, wrong.Value)
 }

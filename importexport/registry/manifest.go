@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/ihucos/plash/cas"
-	"github.com/ihucos/plash/importexport/fetch"
 	"github.com/ihucos/plash/importexport/image"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -41,8 +40,9 @@ type document struct {
 func (c *Client) manifest(ctx context.Context, s *session, name string) (document, error) {
 	for attempt := 1; ; attempt++ {
 		d, err := s.getManifest(ctx, name)
-		// Its end was not seen: the connection was lost.
-		if err == nil || attempt == maxAttempts || ctx.Err() != nil || !errors.Is(err, io.ErrUnexpectedEOF) && !fetch.Transient(err, 0) {
+		// What brought no answer has been tried again by the session already.
+		var lost *lostError
+		if attempt == maxAttempts || ctx.Err() != nil || !errors.As(err, &lost) {
 			return d, err
 		}
 		c.o.Progress.Retry(err, c.backoff)
@@ -56,6 +56,11 @@ func (c *Client) manifest(ctx context.Context, s *session, name string) (documen
 
 // maxAttempts is how often something small is asked for whose end does not arrive.
 const maxAttempts = 5
+
+// A lostError says that the connection was lost before an answer's end was seen.
+type lostError struct{ error }
+
+func (e *lostError) Unwrap() error { return e.error }
 
 func (s *session) getManifest(ctx context.Context, name string) (document, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url("manifests/"+name).String(), nil)
@@ -73,7 +78,7 @@ func (s *session) getManifest(ctx context.Context, name string) (document, error
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
 	if err != nil {
-		return document{}, fmt.Errorf("read manifest: %w", err)
+		return document{}, &lostError{fmt.Errorf("read manifest: %w", err)}
 	}
 	if len(b) > maxManifest {
 		return document{}, fmt.Errorf("a manifest of more than %d bytes: %w", maxManifest, ErrUnsupported)

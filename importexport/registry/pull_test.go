@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ihucos/plash/cas"
 	"github.com/ihucos/plash/importexport/image"
+	"github.com/ihucos/plash/importexport/progress"
 	"github.com/ihucos/plash/importexport/registry/registrytest"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -173,6 +177,10 @@ func TestPullRefused(t *testing.T) {
 			r.PutManifest("x", "j", v1.MediaTypeImageManifest, []byte(`{`))
 			return "x:j"
 		}, "JSON", nil},
+		{"JSON of another kind", func(r *registrytest.Registry) string {
+			r.PutManifest("x", "k", v1.MediaTypeImageManifest, []byte(`[]`))
+			return "x:k"
+		}, "manifest: a value of the wrong type, array", image.ErrMalformed},
 		{"huge", func(r *registrytest.Registry) string {
 			r.PutManifest("x", "h", v1.MediaTypeImageManifest, bytes.Repeat([]byte{' '}, maxManifest+1))
 			return "x:h"
@@ -217,6 +225,55 @@ func TestPullRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPullNoAnswer: what a session does for a request that brings no answer is not done again for the manifest.
+func TestPullNoAnswer(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		switch req.URL.Path {
+		case "/v2/":
+			return
+		case "/v2/loop/manifests/1":
+			w.Header().Set("Location", req.URL.Path)
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		default:
+			panic(http.ErrAbortHandler)
+		}
+		asked.Add(1)
+	}))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	var retries atomic.Int32
+	for ref, want := range map[string]string{
+		"lost": "get " + server.URL + "/v2/lost/manifests/1: EOF",
+		"loop": "get /v2/loop/manifests/1: more than 10 redirects",
+	} {
+		retries.Store(0)
+		c := newClient(t)
+		c.o.Progress = countRetries{c.o.Progress, &retries}
+		_, err := c.Pull(t.Context(), parse(t, "%s/%s:1", host, ref), PullOptions{})
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v", ref, err)
+		}
+		if n := retries.Load(); ref == "lost" && (n < 2 || n > 6) || ref == "loop" && n != 0 {
+			t.Errorf("%s: tried again %d times", ref, n)
+		}
+	}
+	if n := asked.Load(); n > 12 {
+		t.Errorf("%d requests for one redirect without end", n)
+	}
+}
+
+// countRetries is a display that counts retries.
+type countRetries struct {
+	progress.Display
+	n *atomic.Int32
+}
+
+func (c countRetries) Retry(why error, wait time.Duration) {
+	c.n.Add(1)
+	c.Display.Retry(why, wait)
 }
 
 func TestPullWrongLayer(t *testing.T) {

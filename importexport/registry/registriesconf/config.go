@@ -112,15 +112,22 @@ func parse(text []byte) ([]Registry, error) {
 		return nil, version1Error{}
 	}
 	var all []Registry
-	for _, t := range f.Registries {
+	lines := headers(text)
+	for i, t := range f.Registries {
+		at := func(err error) error {
+			if len(lines) != len(f.Registries) {
+				return err
+			}
+			return position{lines[i], err}
+		}
 		r, err := t.registry()
 		if err != nil {
-			return nil, err
+			return nil, at(err)
 		}
 		same := func(other Registry) bool { return other.Prefix == r.Prefix }
 		for _, other := range all {
 			if other.physical() == r.physical() && (other.Insecure != r.Insecure || other.Blocked != r.Blocked) {
-				return nil, fmt.Errorf("registry %s: two tables differ in whether it is insecure or blocked", r.physical())
+				return nil, at(fmt.Errorf("registry %s: two tables differ in whether it is insecure or blocked", r.physical()))
 			}
 		}
 		if !slices.ContainsFunc(all, same) {
@@ -128,6 +135,20 @@ func parse(text []byte) ([]Registry, error) {
 		}
 	}
 	return all, nil
+}
+
+// headers returns the lines at which tables begin, for errors. It does not find those that are written otherwise than
+// everybody does.
+func headers(text []byte) []int {
+	var lines []int
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		if strings.HasPrefix(strings.TrimSpace(line), "[[registry]]") {
+			lines = append(lines, n)
+		}
+	}
+	return lines
 }
 
 // tomlError says what is wrong with a text, and where.
