@@ -375,7 +375,7 @@ func TestStepError(t *testing.T) {
 	}{
 		{"-x ok -l -x bad -l -x never", "layer 2 of 3: wrapped: command failed with exit code 7: bad", 7, 2},
 		{"-x bad", "wrapped: command failed with exit code 7: bad", 7, 1},
-		{"-x one bad", "wrapped: command failed with exit code 7: the last one after --> above", 7, 1},
+		{"-x one bad", "wrapped: command failed with exit code 7: its last lines are above", 7, 1},
 		{"-x killed", "command killed by signal 9 (killed): killed", 137, 1},
 		{"-x=no␣shell", "sh: not found in the container", 127, 1},
 		{"-x=no␣mount", "build layer 1 of 1: mount: denied", 0, 0},

@@ -53,8 +53,8 @@ func (e *StepError) Error() string {
 	case e.Command != "":
 		text += ": " + shorten(e.Command)
 	case errors.As(e.Err, &failed):
-		// The shell of the script knows which of its commands it was, and has said so.
-		text += ": the last one after --> above"
+		// The shell of the script knows which of its commands it was, and has said so, unless it did not understand it.
+		text += ": its last lines are above"
 	}
 	return text
 }
