@@ -121,12 +121,10 @@ func (v *View) ReadAt(in *erofs.Inode, p []byte, off int64) (int, error) {
 	n := int(min(int64(len(p)), in.Size-off))
 	clear(p[:n])
 	var failed error
-	err := v.Extents(in, func(e erofs.Extent) bool {
-		from, to := max(e.Off, off), min(e.Off+e.Len, off+int64(n))
-		if from < to {
-			_, failed = io.ReadFull(io.NewSectionReader(v.devices[e.Device], e.Phys+from-e.Off, to-from), p[from-off:to-off])
-		}
-		return failed == nil && to < off+int64(n)
+	err := v.ExtentsIn(in, off, int64(n), func(e erofs.Extent) bool {
+		at := e.Off - off
+		_, failed = io.ReadFull(io.NewSectionReader(v.devices[e.Device], e.Phys, e.Len), p[at:at+e.Len])
+		return failed == nil
 	})
 	if err = errors.Join(err, failed); err != nil {
 		return 0, fmt.Errorf("read inode %d: %w", in.NID, err)

@@ -53,7 +53,7 @@ type marks struct {
 // of the tree.
 func (a *applier) entries(dir uint32, in *Inode) error {
 	// In a damaged image a directory may lie in itself.
-	if a.depth++; a.depth > maxPath {
+	if a.depth++; a.depth > maxDepth+1 {
 		return fmt.Errorf("%w: directories of depth %d", ErrCorrupt, a.depth)
 	}
 	var failed error

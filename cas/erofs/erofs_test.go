@@ -465,3 +465,51 @@ func TestMayHaveXattrs(t *testing.T) {
 		}
 	}
 }
+
+// TestDeep goes deeper with each path than a path can, by symbolic links: what the tree takes can be put on another
+// one.
+func TestDeep(t *testing.T) {
+	tree := NewTree()
+	step := strings.Repeat("d/", maxPath/2-8)
+	at, links := "", 0
+	put := func(name string) error { return tree.Put(at+name, file(0), nil, Content{}) }
+	var err error
+	for ; err == nil && links < 8; links++ {
+		if err = put(step + "f"); err == nil {
+			link := fmt.Sprintf("l%d", links)
+			putLink(t, tree, link, "/"+at+strings.TrimSuffix(step, "/"))
+			at = link + "/"
+		}
+	}
+	if !errors.Is(err, ErrPath) {
+		t.Fatalf("after %d links: %v", links, err)
+	}
+	// As deep as it goes.
+	for err = nil; err == nil; at += "e/" {
+		err = put("e/f")
+	}
+	if !errors.Is(err, ErrPath) {
+		t.Fatal(err)
+	}
+	if err := NewTree().Apply(image(t, tree)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestManyImplied has long paths imply directories without end: what they take in memory stays within bounds of
+// what says so.
+func TestManyImplied(t *testing.T) {
+	tree, names := NewTree(), strings.Repeat("d/", maxPath/2-8)
+	var err error
+	for i := 0; err == nil && i < 200; i++ {
+		err = tree.Put(fmt.Sprintf("%d/%sf", i, names), file(0), nil, Content{})
+	}
+	if !errors.Is(err, ErrLimit) {
+		t.Fatalf("%d directories: %v", tree.Len(), err)
+	}
+	// A deep directory for each file is nothing strange.
+	tree = NewTree()
+	for i := range freeImplied / 8 {
+		must(t, tree.Put(fmt.Sprintf("%d/a/b/c/d/e/f/g/h/i/file", i), file(0), nil, Content{}))
+	}
+}

@@ -15,6 +15,7 @@ const maxFollow = 40
 // dirFor returns the directory that path lies in, made if it is not there, and
 // path's last name, which is empty for the root.
 func (t *Tree) dirFor(path string) (dir uint32, name string, err error) {
+	t.paths++
 	if i := strings.LastIndexByte(path, '/'); i > 0 && t.lastGood && path[:i] == t.lastDir && plainName(path[i+1:]) {
 		return t.lastEnt, path[i+1:], nil
 	}
@@ -34,6 +35,7 @@ func plainName(s string) bool {
 
 // dirAt returns the directory at path, made if it is not there.
 func (t *Tree) dirAt(path string) (uint32, error) {
+	t.paths++
 	dir, name, err := t.walk(path, true)
 	if err != nil || name == "" {
 		return dir, err
@@ -100,6 +102,9 @@ func (t *Tree) step(dir uint32, name string, make bool, follows *int) (uint32, e
 	if !make {
 		return 0, fmt.Errorf("%w: no directory %q", ErrPath, name)
 	}
+	if t.implied++; t.implied > freeImplied+impliedPerEntry*t.paths {
+		return 0, fmt.Errorf("%w: %d entries lie in %d directories that have none", ErrLimit, t.paths, t.implied)
+	}
 	in := impliedDir
 	if ok { // a whiteout
 		in.flags |= inodeOpaque
@@ -165,10 +170,14 @@ func (t *Tree) insert(dir uint32, name string, ino uint32) error {
 	if uint64(len(t.names))+uint64(len(name)) > math.MaxUint32 || t.ents.n == math.MaxInt32 {
 		return fmt.Errorf("%w: more than 4 GiB of names", ErrLimit)
 	}
+	depth := t.ents.at(dir).depth + 1
+	if depth > maxDepth {
+		return fmt.Errorf("%w: it lies more than %d directories deep", ErrPath, maxDepth)
+	}
 	if t.live++; 2*t.live > len(t.table) {
 		t.grow()
 	}
-	t.ents.add(entry{parent: dir, name: uint32(len(t.names)), nameLen: uint8(len(name)), ino: ino})
+	t.ents.add(entry{parent: dir, name: uint32(len(t.names)), nameLen: uint8(len(name)), ino: ino, depth: depth})
 	t.names = append(t.names, name...)
 	t.place(uint32(t.ents.n - 1))
 	return nil

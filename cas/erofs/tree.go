@@ -20,9 +20,17 @@ var (
 	ErrLimit = errors.New("too large for the index")
 )
 
-// maxPath is the longest path of an entry in bytes: Linux' PATH_MAX. It bounds
-// the depth of the tree too.
-const maxPath = 4096
+const (
+	// maxPath is the longest path of an entry in bytes: Linux' PATH_MAX.
+	maxPath = 4096
+	// maxDepth is how many names lead to an entry at most. A path that goes through symbolic links leads to
+	// more of them than it has itself.
+	maxDepth = maxPath
+	// freeImplied and impliedPerEntry are how many directories a tree may have that no entry describes: a
+	// path of 4 KB makes 2,000, and a few megabytes of compressed paths would take all memory.
+	freeImplied     = 1 << 18
+	impliedPerEntry = 16
+)
 
 // Tree is a filesystem tree in memory that becomes an image. It is made for
 // millions of entries: entries and inodes lie in slices without pointers, about
@@ -42,6 +50,8 @@ type Tree struct {
 	names   []byte // names of entries and targets of symbolic links
 	table   []uint32
 	live    int // entries of table
+	paths   int // that were put
+	implied int // directories made for them
 	seed    maphash.Seed
 	devices []Device
 	extents []Extent
@@ -68,7 +78,8 @@ type entry struct {
 	name    uint32 // offset in names
 	ino     uint32
 	nameLen uint8
-	dead    bool // replaced or deleted, and with it all below
+	dead    bool   // replaced or deleted, and with it all below
+	depth   uint16 // how many names lead to it from the root
 }
 
 type inode struct {

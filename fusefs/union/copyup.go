@@ -329,6 +329,23 @@ func (u *FS) giveNames(tmp string, names []lowerName) (placed []alias, err error
 	return placed, nil
 }
 
+// giveName gives a file that was copied up a name that it has in the layers, and for which there was no
+// room then. The caller holds mu for writing.
+func (u *FS) giveName(n, dir *node, name string) error {
+	p, err := u.place(n)
+	if err != nil {
+		return err
+	}
+	defer p.done(u)
+	if err := u.settle(dir, func(fd int) error { return p.link(fd, name) }); err != nil {
+		return err
+	}
+	u.tab.Lock()
+	defer u.tab.Unlock()
+	n.addName(dir, name)
+	return nil
+}
+
 // raiseIfVisible gives the directory of a name of the layers, in the upper directory, if
 // it is that name which is seen there.
 func (u *FS) raiseIfVisible(l lowerName) (*node, error) {

@@ -106,7 +106,14 @@ func (u *FS) movable(dir *node, name string) (entry, *node, error) {
 	case !e.upper && e.lower.IsDir():
 		return e, nil, unix.EXDEV
 	case !e.upper:
-		return e, nil, errAgain
+		n := u.node(u.lowerID(e.lower.NID))
+		if n == nil {
+			return e, nil, errAgain
+		}
+		if err := u.giveName(n, dir, name); err != nil {
+			return e, nil, err
+		}
+		return u.movable(dir, name)
 	}
 	r, err := u.take(&at, name, &e)
 	if err == nil && r.n.merged {
