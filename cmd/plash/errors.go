@@ -86,11 +86,15 @@ func hintOf(err error) string {
 // another user's or on a filesystem that is read-only.
 func storeUnwritable(err error) bool {
 	var at *fs.PathError
-	if !errors.As(err, &at) || !errors.Is(at, fs.ErrPermission) && !errors.Is(at, syscall.EROFS) {
+	if !errors.As(err, &at) || !unwritable(at) {
 		return false
 	}
 	dir, err := storeDir()
 	return err == nil && strings.HasPrefix(at.Path, dir+"/")
+}
+
+func unwritable(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
 }
 
 // message is the text of err.

@@ -68,7 +68,7 @@ const ownStoreHint = "PLASH_DATA names a store of your own"
 
 // storeError tells who may not write the store how to have one of his own.
 func storeError(err error) error {
-	if errors.Is(err, os.ErrPermission) {
+	if unwritable(err) {
 		return withHint(err, ownStoreHint)
 	}
 	return err

@@ -233,3 +233,23 @@ func TestTruncateUnopenable(t *testing.T) {
 		}
 	}
 }
+
+// TestShortBlob cuts off the blob that a file lies in: who reads the file gets an error, and neither
+// zeros nor a file that ends early.
+func TestShortBlob(t *testing.T) {
+	needRoot(t)
+	eachForm(t, func(t *testing.T, o Options) {
+		lower := t.TempDir()
+		must(t, os.WriteFile(filepath.Join(lower, "file"), bytes.Repeat([]byte("content "), 32<<10), 0o644))
+		m := newUnion(t, lower, o)
+		blob := m.store.BlobPath(m.layers[0])
+		must(t, os.Chmod(blob, 0o644))
+		must(t, os.Truncate(blob, 100_000))
+		if b, err := os.ReadFile(m.at("file")); !errors.Is(err, unix.EIO) {
+			t.Errorf("read: %v, after %d bytes", err, len(b))
+		}
+		if err := os.Chmod(m.at("file"), 0o600); !errors.Is(err, unix.EIO) {
+			t.Errorf("copy up: %v", err)
+		}
+	})
+}

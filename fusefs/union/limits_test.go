@@ -21,14 +21,7 @@ func TestFull(t *testing.T) {
 		lower := t.TempDir()
 		prepareOps(t, lower)
 		m := newUnion(t, lower, o)
-		m.unmount()
-		base := t.TempDir()
-		must(t, unix.Mount("tmpfs", base, "tmpfs", 0, "size=1m,mode=755"))
-		t.Cleanup(func() { must(t, unix.Unmount(base, 0)) })
-		m.upper, m.work = filepath.Join(base, "upper"), filepath.Join(base, "work")
-		must(t, errors.Join(os.Mkdir(m.upper, 0o755), os.Mkdir(m.work, 0o755)))
-		m.mount()
-		t.Cleanup(m.unmount)
+		base := m.writeTo(t, "size=1m")
 		if err := fillUp(m.at("filler")); !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("filling up: %v", err)
 		}
@@ -40,17 +33,7 @@ func TestFull(t *testing.T) {
 			t.Errorf("what was not copied up: %s", d.out)
 		}
 		must(t, os.Remove(m.at("filler")))
-		// The space of a deleted file is free once the kernel has forgotten the file, which
-		// it says in a message of its own.
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-			err := os.Chmod(m.at("big"), 0o600)
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, unix.ENOSPC) || time.Now().After(end) {
-				t.Fatalf("after making room: %v", err)
-			}
-		}
+		whenRoom(t, unix.ENOSPC, func() error { return os.Chmod(m.at("big"), 0o600) })
 		must(t, unix.Mount("", base, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m"))
 		for what, err := range map[string]error{
 			"create": os.WriteFile(m.at("new"), nil, 0o644), "mkdir": os.Mkdir(m.at("newdir"), 0o755),
@@ -65,6 +48,35 @@ func TestFull(t *testing.T) {
 	})
 }
 
+// writeTo mounts the union anew with its upper and work directory on a tmpfs of those options, which it returns.
+func (m *mounted) writeTo(t *testing.T, options string) (base string) {
+	t.Helper()
+	m.unmount()
+	base = t.TempDir()
+	must(t, unix.Mount("tmpfs", base, "tmpfs", 0, options+",mode=755"))
+	t.Cleanup(func() { must(t, unix.Unmount(base, 0)) })
+	m.upper, m.work = filepath.Join(base, "upper"), filepath.Join(base, "work")
+	must(t, errors.Join(os.Mkdir(m.upper, 0o755), os.Mkdir(m.work, 0o755)))
+	m.mount()
+	t.Cleanup(m.unmount)
+	return base
+}
+
+// whenRoom does something that finds no room at first. The space of a deleted file is free once the
+// kernel has forgotten the file, which it says in a message of its own.
+func whenRoom(t *testing.T, full error, do func() error) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		err := do()
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, full) || time.Now().After(end) {
+			t.Fatalf("after making room: %v", err)
+		}
+	}
+}
+
 func fillUp(path string) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -77,6 +89,59 @@ func fillUp(path string) error {
 		}
 	}
 	return errors.Join(err, f.Close())
+}
+
+// TestRenameAfterFull renames a name of a file that was copied up when there was no room for all of its
+// names: the file gets the one that it lacks.
+func TestRenameAfterFull(t *testing.T) {
+	needRoot(t)
+	eachForm(t, func(t *testing.T, o Options) {
+		lower := t.TempDir()
+		must(t, errors.Join(os.Mkdir(filepath.Join(lower, "a"), 0o755), os.Mkdir(filepath.Join(lower, "b"), 0o755)))
+		must(t, os.WriteFile(filepath.Join(lower, "a/file"), []byte("content"), 0o644))
+		must(t, os.Link(filepath.Join(lower, "a/file"), filepath.Join(lower, "b/file")))
+		m := newUnion(t, lower, o)
+		base := m.writeTo(t, "nr_inodes=64")
+		// One of both directories is there, and room for the file, but not for the other directory.
+		must(t, os.Chmod(m.at("a"), 0o755))
+		must(t, errors.Join(os.WriteFile(m.at("room"), nil, 0o644), os.Mkdir(m.at("full"), 0o755)))
+		for i := 0; ; i++ {
+			err := os.Mkdir(filepath.Join(base, "upper/full", string(rune('a'+i))), 0o755)
+			if errors.Is(err, unix.ENOSPC) {
+				break
+			}
+			must(t, err)
+		}
+		full, err := os.ReadDir(filepath.Join(base, "upper/full"))
+		must(t, err)
+		for placed := 0; placed == 0; full = full[1:] {
+			must(t, os.Remove(filepath.Join(base, "upper/full", full[0].Name())))
+			if err := os.Chmod(m.at("a/file"), 0o600); !errors.Is(err, unix.ENOSPC) {
+				t.Fatalf("copying up: %v", err)
+			}
+			in, err := os.ReadDir(filepath.Join(base, "upper/a"))
+			must(t, err)
+			placed = len(in)
+		}
+		for _, e := range full {
+			must(t, os.Remove(filepath.Join(base, "upper/full", e.Name())))
+		}
+		must(t, os.Rename(m.at("b/file"), m.at("b/new")))
+		b, err := os.ReadFile(m.at("b/new"))
+		if err != nil || string(b) != "content" {
+			t.Errorf("moved: %q, %v", b, err)
+		}
+		if _, err := os.Lstat(m.at("b/file")); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("the old name: %v", err)
+		}
+		old, err := os.Stat(m.at("a/file"))
+		must(t, err)
+		moved, err := os.Stat(m.at("b/new"))
+		must(t, err)
+		if !os.SameFile(old, moved) {
+			t.Error("the file's names are two files now")
+		}
+	})
 }
 
 // TestManyOpen has more files open than the server may: programs are told, and it goes
@@ -148,15 +213,7 @@ func TestQuota(t *testing.T) {
 		}
 		return nil
 	}))
-	// What was removed takes room until the kernel has forgotten it, which it tells in its own time.
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		err := os.WriteFile(m.at("big"), nil, 0)
-		if errors.Is(err, unix.EDQUOT) && time.Now().Before(end) {
-			continue
-		}
-		must(t, err)
-		break
-	}
+	whenRoom(t, unix.EDQUOT, func() error { return os.WriteFile(m.at("big"), nil, 0) })
 }
 
 // withQuota is a directory in which files may have that much together.

@@ -27,13 +27,9 @@ func (e *foreignError) Hint() string {
 	return "import the image for " + goruntime.GOARCH + ", or have the kernel run programs of other machines: sudo apt-get install qemu-user-static"
 }
 
-// foreign says of a program that could not be executed whether it, or what interprets it, is for
-// another machine; nil if it is not.
-func foreign(file string) *foreignError {
-	head, err := beginning(file)
-	if err != nil {
-		return nil // it need not be readable
-	}
+// foreign says of a program that begins with head whether it, or what interprets it, is for another machine;
+// nil if it is not.
+func foreign(file string, head []byte) *foreignError {
 	switch {
 	case bytes.HasPrefix(head, []byte("\x7fELF")):
 	case bytes.HasPrefix(head, []byte("#!")):
@@ -42,12 +38,9 @@ func foreign(file string) *foreignError {
 		if len(words) == 0 {
 			return nil
 		}
-		file = words[0]
+		file, head = words[0], beginning(words[0])
 	default:
-		file = shell
-	}
-	if head, err = beginning(file); err != nil {
-		return nil
+		file, head = shell, beginning(shell)
 	}
 	if machine := machineOf(head); machine != "" && machine != goruntime.GOARCH {
 		return &foreignError{file, machine}
@@ -61,24 +54,21 @@ func compatible(e *foreignError) bool {
 }
 
 // isELF tells whether the program is one that no shell makes sense of.
-func (p Program) isELF() bool {
-	head, err := beginning(p.path)
-	return err == nil && bytes.HasPrefix(head, []byte("\x7fELF"))
-}
+func (p Program) isELF() bool { return bytes.HasPrefix(beginning(p.path), []byte("\x7fELF")) }
 
-// beginning reads what execve(2) looks at.
-func beginning(file string) ([]byte, error) {
+// beginning is what execve(2) looks at; nothing if the file cannot be read, which it need not be.
+func beginning(file string) []byte {
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil
 	}
 	defer unix.Close(fd)
 	head := make([]byte, 256) // BINPRM_BUF_SIZE
 	n, err := unix.Pread(fd, head, 0)
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	return head[:n], nil
+	return head[:n]
 }
 
 // machineOf is the machine that an ELF header is for (elf(5), e_machine), by Go's name;
@@ -114,7 +104,7 @@ func noFormat(file string, err error) error {
 	if !errors.Is(err, unix.ENOEXEC) {
 		return err
 	}
-	if because := foreign(file); because != nil {
+	if because := foreign(file, beginning(file)); because != nil {
 		return because
 	}
 	return err

@@ -49,7 +49,7 @@ func TestForeign(t *testing.T) {
 			t.Errorf("%s: for others: %v, expected %v", path, again, err)
 		}
 	}
-	if err := foreign("/proc/self/exe"); err != nil {
+	if err := foreign("/proc/self/exe", beginning("/proc/self/exe")); err != nil {
 		t.Errorf("this program: %v", err)
 	}
 }

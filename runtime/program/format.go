@@ -35,7 +35,7 @@ func (p Program) executable() ([]string, error) {
 		return nil, err
 	}
 	text := head[:n]
-	if err := foreign(p.path); err != nil && !compatible(err) {
+	if err := foreign(p.path, text); err != nil && !compatible(err) {
 		return nil, err // PRoot would jump into it all the same
 	}
 	switch {

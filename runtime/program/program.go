@@ -180,21 +180,20 @@ func ShellIn(root int) string {
 
 // shellOf reads an open passwd, and closes it.
 func shellOf(fd int, err error) string {
-	const fallback = shell
 	if err != nil {
-		return fallback
+		return shell
 	}
 	defer unix.Close(fd)
 	buf := make([]byte, 4096)
 	n, err := unix.Read(fd, buf)
 	if err != nil {
-		return fallback
+		return shell
 	}
 	line, _, _ := strings.Cut(string(buf[:n]), "\n")
 	// passwd(5): name, password, uid, gid, comment, home, shell.
 	f := strings.Split(line, ":")
 	if len(f) < 7 || !strings.HasPrefix(f[6], "/") {
-		return fallback
+		return shell
 	}
 	return strings.TrimSpace(f[6])
 }
